@@ -1,0 +1,204 @@
+"""The waist: everything in Telos passes through these classes.
+
+    Document → [clean, drop, dedupe] → tokens → Objective.example → Batch → model(batch): {term: sum}
+             → one division per term → backward
+
+What may be seen is three vectors and one rule. Place i sees place j if and only if
+
+    i = j,  or  segment[i] = segment[j]  and  seen[j]  and  order[j] ≤ order[i].
+
+Causal: order = position. Bidirectional: order = 0. Prefix of n: order = max(0, position − n + 1). Packed documents:
+one segment each. Cross-attention: equal segment and seen. No row of the relation is ever empty, because i = j.
+
+Shapes: an `Example` is one sample in numpy (vectors of length n); a `Batch` is many of them packed into rows in torch
+(matrices of B rows × T places). "Flat" places of a batch count row by row: place t of row b is b·T + t.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["Ask", "Asked", "Batch", "Document", "Example", "Pattern", "Place", "Rows", "Side", "may_see"]
+
+Pattern = Literal["causal", "full", "prefix", "general"]
+"""What the collator knows of the relation, so that a fast kernel is chosen without looking at the data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One text and where it came from."""
+
+    text: str
+    id: str
+    source: str = ""
+    target: str | None = None
+    """The other side of a pair: a translation, a summary."""
+    label: str | None = None
+    """A class by its name."""
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One sequence of an example: token ids and, for each place, its position and what may see it (see the rule above)."""
+
+    ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    segment: NDArray[np.int64]
+    order: NDArray[np.int64]
+    seen: NDArray[np.bool_]
+    types: NDArray[np.int64] | None = None
+    """Token types (BERT's sentence A and B); none means all zero."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @staticmethod
+    def of(ids: NDArray[np.integer], *, causal: bool) -> "Side":
+        """A single document whose places see what came before them (`causal`) or everything."""
+        n = len(ids)
+        place = np.arange(n)
+        nothing = np.zeros(n, dtype=np.int64)
+        return Side(
+            ids=ids.astype(np.int64),
+            positions=place,
+            segment=nothing,
+            order=place if causal else nothing,
+            seen=np.ones(n, dtype=np.bool_),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """At these places of a side, this head is asked this. What an objective wants to know, k questions of it."""
+
+    head: str
+    at: NDArray[np.int64]
+    """Places within the side, shape (k,)."""
+    target: NDArray[np.int64] | NDArray[np.float32]
+    """The true class (k,), or a distribution over classes (k, classes)."""
+    weight: NDArray[np.float32]
+    """What each answer counts, shape (k,)."""
+    term: str = ""
+    """The name its loss is summed under; by default the head's."""
+    negative: bool = False
+    """Unlikelihood: −log(1 − p) of the target instead of −log p."""
+
+    @property
+    def name(self) -> str:
+        return self.term or self.head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One training sample before packing. Asks are put to `main`; `source` is the encoder's side where there is one."""
+
+    main: Side
+    asks: tuple[Ask, ...]
+    source: Side | None = None
+    pattern: Pattern = "causal"
+    unit: int = -1
+    """The document it comes from: the unit that privacy and evaluation count in."""
+    sample: int = -1
+    """Its index in the corpus; device draws that make targets are keyed by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in the data a run is. With the seed it rebuilds any batch, on any number of workers."""
+
+    epoch: int = 0
+    block: int = 0
+    """Which block of the epoch's shuffled order."""
+    step: int = 0
+    """How many steps of that block have been taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """A side of a batch: B rows of T places. Padding has segment −1 and is never seen."""
+
+    ids: Tensor
+    positions: Tensor
+    segment: Tensor
+    order: Tensor
+    seen: Tensor
+    types: Tensor | None = None
+    pattern: Pattern = "causal"
+    packed: bool = False
+    """Some row holds more than one segment, or hides a place: the pattern alone does not say what may be seen."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (self.ids.shape[0], self.ids.shape[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """All that one head is asked in a batch under one term; padded to a bucket with weight 0."""
+
+    head: str
+    term: str
+    at: Tensor
+    """Flat places (K,)."""
+    target: Tensor
+    """Classes (K,), int64, or distributions (K, classes), float32."""
+    weight: Tensor
+    """(K,), float32."""
+    negative: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows, what may be seen in them, and what is asked: all that a model needs to answer with its sums."""
+
+    main: Rows
+    asks: tuple[Asked, ...]
+    source: Rows | None = None
+    continues: Tensor | None = None
+    """(B,), bool: the row goes on where the same row of the batch before ended, so recurrent state is kept."""
+    asked: Mapping[str, float] = field(default_factory=dict)
+    """Summed weight per term, counted on the host so that no device has to be waited for."""
+    samples: tuple[tuple[int, ...], ...] = ()
+    """Which samples each row holds: the ledger of what was trained on."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on `device`."""
+        move = _mover(device)
+        return replace(
+            self,
+            main=move(self.main),
+            source=move(self.source),
+            asks=tuple(move(ask) for ask in self.asks),
+            continues=move(self.continues),
+        )
+
+
+def _mover(device: torch.device):  # type: ignore[no-untyped-def]  # maps any of the classes above to its own kind
+    def move(thing):  # type: ignore[no-untyped-def]
+        if isinstance(thing, Tensor):
+            return thing.to(device, non_blocking=True)
+        if isinstance(thing, Rows | Asked):
+            tensors = {n: move(v) for n in thing.__slots__ if isinstance(v := getattr(thing, n), Tensor)}
+            return replace(thing, **tensors)
+        return thing
+
+    return move
+
+
+def may_see(query: Rows, key: Rows) -> Tensor:
+    """The rule above as a boolean tensor (B, 1, queries, keys); `query` is the last part of `key` or all of it.
+
+    With a key–value cache, `key` holds the past as well, and place i of the query is place (keys − queries + i).
+    """
+    same = query.segment[:, :, None] == key.segment[:, None, :]
+    earlier = key.order[:, None, :] <= query.order[:, :, None]
+    allowed = same & earlier & key.seen[:, None, :]
+    queries, keys = allowed.shape[1:]
+    itself = torch.eye(keys, dtype=torch.bool, device=allowed.device)[keys - queries :]
+    return (allowed | itself).unsqueeze(1)

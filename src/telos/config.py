@@ -1,0 +1,184 @@
+"""Settings: TOML and dotted overrides in, frozen typed objects out, and the whole written back.
+
+Each class's settings sit beside the class that uses them, as a subclass of `Settings`. Reading is strict: an unknown key,
+a wrong type or a value out of range is refused with its dotted key, what was expected and, where there is one, the key that
+was probably meant. A member of an open set is written as a table with its `name`, or as the name alone:
+
+    model = { name = "decoder", width = 384 }        objective = "causal"
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from telos.errors import ConfigError
+from telos.find import find, suggestion
+
+__all__ = ["Lax", "Settings", "changes", "fingerprint", "member", "override", "read", "read_toml", "to_toml"]
+
+S = TypeVar("S", bound="Settings")
+
+Lax = Field(strict=False)
+"""For fields whose TOML form is another type: a path is written as a string, a tuple as a list."""
+
+
+class Settings(BaseModel):
+    """Base of everything that a recipe can set: frozen, strict, closed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            for key in given:
+                if key not in cls.model_fields:
+                    hint = suggestion(str(key), list(cls.model_fields)) or f" There are: {', '.join(cls.model_fields)}."
+                    raise PydanticCustomError("telos", "is not a setting.{hint}", {"key": str(key), "hint": hint})
+        return given
+
+    @property
+    def name(self) -> str:
+        """The name of an open set's member: its file's."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def table(self) -> dict[str, Any]:
+        """The settings as plain data, ready for JSON or TOML; what is not set is left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def member(package: ModuleType, base: type[S]) -> Any:
+    """The annotation of a field that holds a member of the open set `package`: `Annotated[base, …]`."""
+
+    def choose(given: Any) -> Any:
+        if isinstance(given, str):
+            given = {"name": given}
+        if not isinstance(given, Mapping):
+            return given
+        rest = dict(given)
+        try:
+            kind = find(package, str(rest.pop("name", "")), base)
+        except ConfigError as error:
+            raise PydanticCustomError("telos", "{hint}", {"key": "name", "hint": str(error)}) from None
+        try:
+            return kind.model_validate(rest)
+        except ValidationError as error:
+            raise PydanticCustomError("nested", "nested", {"errors": list(error.errors(include_url=False))}) from None
+
+    def write(value: Settings) -> dict[str, Any]:
+        return {"name": value.name, **value.table()}
+
+    return Annotated[base, BeforeValidator(choose), PlainSerializer(write)]
+
+
+def read(kind: type[S], given: Mapping[str, Any], source: str = "recipe") -> S:
+    """`kind` made from plain data.
+
+    Raises:
+        ConfigError: names every dotted key that is wrong, what was expected and what it probably should be.
+    """
+    try:
+        return kind.model_validate(dict(given))
+    except ValidationError as error:
+        lines = [f"{source}: {line}" for line in _explain(error.errors(include_url=False), ())]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _explain(errors: Iterable[Any], prefix: tuple[Any, ...]) -> list[str]:
+    lines = []
+    for error in errors:
+        place = prefix + tuple(part for part in error["loc"] if not str(part).startswith("function-"))
+        context = error.get("ctx", {})
+        if error["type"] == "nested":
+            lines += _explain(context["errors"], place)
+        elif error["type"] == "telos":
+            lines.append(f"{_dotted((*place, context['key']))}: {error['msg']}")
+        elif error["type"] == "missing":
+            lines.append(f"{_dotted(place)}: must be given.")
+        else:
+            message = error["msg"].removeprefix("Value error, ")
+            where = _dotted(place)
+            given = error["input"]
+            shown = f" = {given!r}" if isinstance(given, str | int | float | list) and where else ""
+            lines.append(f"{where}{shown}: {message}" if where else message)
+    return lines
+
+
+def _dotted(place: Sequence[Any]) -> str:
+    return ".".join(str(part) for part in place)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as plain data.
+
+    Raises:
+        ConfigError: there is no such file, or it is not TOML (with line and column).
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+
+
+def override(given: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """`given` with dotted assignments such as `train.steps=50` laid over it; values are TOML, or else plain strings.
+
+    Raises:
+        ConfigError: an assignment has no `=`, or goes through something that is not a table.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(given, default=str))
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"{assignment!r}: an override is written key=value, for example train.steps=50")
+        table = result
+        *path, last = key.strip().split(".")
+        for part in path:
+            inner = table.setdefault(part, {})
+            if isinstance(inner, str):  # objective = "causal" is short for { name = "causal" }
+                inner = table[part] = {"name": inner}
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{key}: {part!r} is {inner!r}, not a table.")
+            table = inner
+        table[last] = _value(text)
+    return result
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def to_toml(settings: Settings) -> str:
+    """The settings, every default included, as TOML that `read` takes back to an equal object."""
+    return tomli_w.dumps(settings.table())
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short hash of plain data: equal data, equal fingerprint."""
+    text = json.dumps([p.table() if isinstance(p, Settings) else p for p in parts], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The dotted keys in which two tables differ, each with its old and new value (`None` where it is missing)."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found |= changes(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found[prefix + key] = (before, after)
+    return found

@@ -1,0 +1,49 @@
+"""An open set is a folder with one file per member: the file listing is the registry.
+
+A member is named by its file. Its file defines exactly one public class that derives from the set's base class;
+files that start with `_` are machinery. Nothing is imported until it is asked for.
+"""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from types import ModuleType
+from typing import TypeVar
+
+from telos.errors import ConfigError
+
+__all__ = ["find", "names", "suggestion"]
+
+T = TypeVar("T")
+
+
+def names(package: ModuleType) -> list[str]:
+    """Every member of the open set `package`: its files, less those that start with `_`."""
+    return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_"))
+
+
+def suggestion(wrong: str, known: list[str]) -> str:
+    """` Did you mean 'x'?`, or nothing when no known name is close."""
+    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def find(package: ModuleType, name: str, base: type[T]) -> type[T]:
+    """The class that the file `name` of the open set `package` defines.
+
+    Raises:
+        ConfigError: no file has that name; the message suggests the nearest and lists all.
+    """
+    known = names(package)
+    kind = package.__name__.removeprefix("telos.")
+    if name not in known:
+        raise ConfigError(f"{kind} has no {name!r}.{suggestion(name, known)} There are: {', '.join(known)}.")
+    module = importlib.import_module(f"{package.__name__}.{name}")
+    members = [
+        member
+        for label, member in vars(module).items()
+        if inspect.isclass(member) and issubclass(member, base) and member.__module__ == module.__name__ and label[0] != "_"
+    ]
+    assert len(members) == 1, f"{module.__name__} must define one public {base.__name__}, not {members}"
+    return members[0]
