@@ -16,14 +16,30 @@ Shapes: an `Example` is one sample in numpy (vectors of length n); a `Batch` is 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Ask", "Asked", "Batch", "Document", "Example", "Pattern", "Place", "Rows", "Side", "may_see"]
+__all__ = [
+    "Answer",
+    "Ask",
+    "Asked",
+    "Batch",
+    "Cut",
+    "Document",
+    "Example",
+    "HeadSpec",
+    "Pattern",
+    "Piece",
+    "Place",
+    "Read",
+    "Rows",
+    "Side",
+    "may_see",
+]
 
 Pattern = Literal["causal", "full", "prefix", "general"]
 """What the collator knows of the relation, so that a fast kernel is chosen without looking at the data."""
@@ -41,6 +57,58 @@ class Document:
     label: str | None = None
     """A class by its name."""
     language: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """How an objective wants documents cut into pieces: at most `length` tokens, `stride` new ones in each.
+
+    A document of n tokens, with its begin and end tokens where asked for, is a stream of m = n + begin + end tokens.
+    Piece k answers for the tokens overlap + k·stride … overlap + (k + 1)·stride − 1 of the stream, so that each token after
+    the first `overlap` belongs to exactly one piece; what precedes them within `length` is context. Positions restart at 0
+    in every piece.
+    """
+
+    length: int
+    overlap: int = 0
+    """Leading tokens of the stream that are never asked (causal: 1, nothing predicts the first token)."""
+    stride: int = 0
+    """New tokens per piece; 0 means length − overlap: pieces that share no more than the overlap."""
+    begin: bool = False
+    end: bool = False
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.overlap < self.length and 0 <= self.stride <= self.length - self.overlap, self
+
+    @property
+    def step(self) -> int:
+        """New tokens per piece."""
+        return self.stride or self.length - self.overlap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A stretch of one document's token stream, as the shards hold it."""
+
+    ids: NDArray[np.int64]
+    document: int
+    start: int = 0
+    """Place of the first token in the document's stream."""
+    ask_from: int = 0
+    """Tokens before this place are context only: another piece answers for them."""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Other columns of the shards: per token (`word_start`, `sentence_start`), or of the document (`target`, `label`)."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Read(Protocol):
+    """The corpus as an objective sees it: pieces by index. An objective may read others than the one it was asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Piece: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +160,17 @@ class Ask:
     @property
     def name(self) -> str:
         return self.term or self.head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadSpec:
+    """A head that an objective needs at the end of the model."""
+
+    name: str
+    outputs: int
+    """Classes it chooses between; for `tokens`, the vocabulary."""
+    kind: Literal["tokens", "classes"] = "tokens"
+    """`tokens` may share the embedding's weight; `classes` has its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +256,14 @@ class Batch:
             asks=tuple(move(ask) for ask in self.asks),
             continues=move(self.continues),
         )
+
+
+class Answer(NamedTuple):
+    """What a model says to a batch: a sum of weighted losses per term (scalars, float32), and the state it leaves behind."""
+
+    sums: dict[str, Tensor]
+    state: Any = None
+    """Recurrent state or key–value cache, detached; `None` for a model without."""
 
 
 def _mover(device: torch.device):  # type: ignore[no-untyped-def]  # maps any of the classes above to its own kind

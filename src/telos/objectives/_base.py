@@ -1,0 +1,86 @@
+"""What a training objective is: what is hidden, what may be seen, what is asked.
+
+To add one, write a file in this folder with one final class that derives from `Objective`. Nothing else is edited.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from torch import nn
+
+from telos.batch import Answer, Batch, Cut, Example, HeadSpec, Read
+from telos.config import Settings
+from telos.errors import ConfigError
+from telos.tokenizer import Tokenizer
+
+__all__ = ["Objective", "Partner"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partner:
+    """A second model that an objective trains with: ELECTRA's generator (trained), a teacher (frozen), an average."""
+
+    role: Literal["trained", "frozen", "averaged"]
+    model: Mapping[str, Any] | None = None
+    """Its description as a recipe would write it, or `None` for a copy of the main model."""
+    heads: tuple[HeadSpec, ...] = ()
+    run: str = ""
+    """A finished run to take its weights from."""
+
+
+class Objective(Settings, ABC):
+    """Base of all objectives: a data half (`example`) and, rarely changed, a device half (`step`)."""
+
+    scored: ClassVar[Literal["exact", "bound", "pseudo"]] = "exact"
+    """What its loss on held-out text is: the exact −log p of the text, an upper bound, or a pseudo-likelihood."""
+    decoded: ClassVar[str] = "left_to_right"
+    """The member of `generate/` that a model trained so is decoded with."""
+
+    @abstractmethod
+    def cut(self, window: int) -> Cut:
+        """How documents are to be cut so that an example fits a row of `window` places."""
+
+    @abstractmethod
+    def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
+        """Sample `index` of the corpus as rows, sights and asks. All randomness comes from `rng`."""
+
+    def requires(self) -> frozenset[str]:
+        """Capabilities that the model must give: of `causal`, `full`, `prefix`, `general`, `source`, `types`."""
+        return frozenset({"causal"})
+
+    def extend(self, example: Example, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
+        """`example`, made by another objective, with this one's asks added: the second half of `together`.
+
+        Raises:
+            ConfigError: this objective can only make examples, not extend them.
+        """
+        raise ConfigError(f"objective {self.name!r} cannot come second in `together`; put it first.")
+
+    def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
+        """The heads it needs at the end of the model; by default the one that predicts tokens."""
+        return (HeadSpec(name="tokens", outputs=vocabulary),)
+
+    def specials(self) -> tuple[str, ...]:
+        """Special tokens that the vocabulary must hold beside the ones it always has."""
+        return ()
+
+    def partners(self) -> Mapping[str, Partner]:
+        """Other models it trains with, by name; the main model is always `main`."""
+        return {}
+
+    def denominators(self, asked: Mapping[str, float]) -> Mapping[str, float]:
+        """What each term's sum is divided by, once per step, given the weight asked in all micro-batches and ranks."""
+        return asked
+
+    def coefficient(self, term: str) -> float:
+        """What a term counts in the loss that is minimised; logged losses are without it."""
+        return 1.0
+
+    def step(self, models: Mapping[str, nn.Module], batch: Batch, state: Any, seed: int) -> Answer:
+        """Put the batch to the models. Draws that make targets are keyed by (`seed`, sample id), never by rank."""
+        answer = models["main"](batch, state)
+        assert isinstance(answer, Answer)
+        return answer

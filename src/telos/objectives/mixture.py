@@ -1,0 +1,71 @@
+"""A mixture of objectives: each sample draws one (UL2: Tay et al., 2022).
+
+    loss = Σ over the asked tokens of all objectives / number of asked tokens of all objectives
+
+so that every asked token counts the same, whichever objective asked for it. Each objective's own loss is logged apart,
+under `name.term`, and its share of the samples is its share of the weights.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, final
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from telos import objectives
+from telos.batch import Cut, Example, HeadSpec, Read
+from telos.config import Lax, member
+from telos.objectives._base import Objective
+from telos.objectives.together import union
+from telos.tokenizer import Tokenizer
+
+__all__ = ["Mixture"]
+
+
+@final
+class Mixture(Objective):
+    """Any objectives that one model can serve, mixed per sample."""
+
+    of: Annotated[tuple[member(objectives, Objective), ...], Lax] = Field(min_length=1)  # type: ignore[valid-type]
+    """The objectives that are mixed."""
+    shares: Annotated[tuple[float, ...], Lax] = ()
+    """Their shares of the samples, in any unit; equal where nothing is said."""
+
+    @model_validator(mode="after")
+    def _one_share_each(self) -> "Mixture":
+        if self.shares and (len(self.shares) != len(self.of) or min(self.shares) < 0 or sum(self.shares) <= 0):
+            raise ValueError(f"shares must be {len(self.of)} numbers ≥ 0, not all 0, one for each objective of the mixture")
+        return self
+
+    def cut(self, window: int) -> Cut:
+        """One cut must serve all, since a sample's objective is drawn after it is read: the one with the shortest pieces."""
+        return min((objective.cut(window) for objective in self.of), key=lambda cut: cut.length)
+
+    def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
+        shares = np.array(self.shares or [1.0] * len(self.of))
+        drawn = int(rng.choice(len(self.of), p=shares / shares.sum()))
+        example = self.of[drawn].example(read, index, rng, tokenizer)
+        return replace(example, asks=tuple(replace(ask, term=f"{self._label(drawn)}.{ask.name}") for ask in example.asks))
+
+    def _label(self, drawn: int) -> str:
+        name = self.of[drawn].name
+        same = [index for index, objective in enumerate(self.of) if objective.name == name]
+        return name if len(same) == 1 else f"{name}{same.index(drawn) + 1}"
+
+    def requires(self) -> frozenset[str]:
+        return frozenset().union(*(objective.requires() for objective in self.of))
+
+    def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
+        return union(objective.heads(vocabulary) for objective in self.of)
+
+    def specials(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for objective in self.of for name in objective.specials()))
+
+    def denominators(self, asked: Mapping[str, float]) -> Mapping[str, float]:
+        """Terms of one head are divided by all that this head was asked."""
+        total: dict[str, float] = defaultdict(float)
+        for term, weight in asked.items():
+            total[term.partition(".")[2]] += weight
+        return {term: total[term.partition(".")[2]] for term in asked}
