@@ -5,9 +5,11 @@ its `build` returns. Nothing else is edited.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from telos.batch import Answer, Asked, Batch, HeadSpec, Rows
@@ -94,6 +96,18 @@ class Network(nn.Module, ABC):
         module: Any = self.heads[head]
         said: Tensor = module.logits(hidden)
         return said
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Evaluation mode and no gradients; afterwards every module is in the mode it was in."""
+        before = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module, training in before:
+                module.training = training
 
     @abstractmethod
     def initial(self, name: str) -> Initial:
