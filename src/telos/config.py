@@ -22,9 +22,10 @@ from pydantic_core import PydanticCustomError
 from telos.errors import ConfigError
 from telos.find import find, suggestion
 
-__all__ = ["Lax", "Settings", "changes", "fingerprint", "member", "override", "read", "read_toml", "to_toml"]
+__all__ = ["Lax", "Member", "Settings", "changes", "fingerprint", "member", "override", "read", "read_toml", "to_toml"]
 
 S = TypeVar("S", bound="Settings")
+M = TypeVar("M", bound="Member")
 
 Lax = Field(strict=False)
 """For fields whose TOML form is another type: a path is written as a string, a tuple as a list."""
@@ -45,17 +46,21 @@ class Settings(BaseModel):
                     raise PydanticCustomError("telos", "is not a setting.{hint}", {"key": str(key), "hint": hint})
         return given
 
-    @property
-    def name(self) -> str:
-        """The name of an open set's member: its file's."""
-        return type(self).__module__.rpartition(".")[2]
-
     def table(self) -> dict[str, Any]:
         """The settings as plain data, ready for JSON or TOML; what is not set is left out."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
-def member(package: ModuleType, base: type[S]) -> Any:
+class Member(Settings):
+    """Base of what an open set holds: settings that also have the name of their file."""
+
+    @property
+    def name(self) -> str:
+        """The member's name: its file's."""
+        return type(self).__module__.rpartition(".")[2]
+
+
+def member(package: ModuleType, base: type[M]) -> Any:
     """The annotation of a field that holds a member of the open set `package`: `Annotated[base, …]`."""
 
     def choose(given: Any) -> Any:
@@ -73,7 +78,7 @@ def member(package: ModuleType, base: type[S]) -> Any:
         except ValidationError as error:
             raise PydanticCustomError("nested", "nested", {"errors": list(error.errors(include_url=False))}) from None
 
-    def write(value: Settings) -> dict[str, Any]:
+    def write(value: Member) -> dict[str, Any]:
         return {"name": value.name, **value.table()}
 
     return Annotated[base, BeforeValidator(choose), PlainSerializer(write)]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from telos.batch import Answer, Asked, Batch, HeadSpec, Rows
-from telos.config import Settings
+from telos.config import Member
 from telos.losses import LossSettings
 
 __all__ = ["Initial", "Model", "Network", "Sizes"]
@@ -37,7 +37,7 @@ class Initial(NamedTuple):
     scale: float
 
 
-class Model(Settings, ABC):
+class Model(Member, ABC):
     """Base of all architectures: a frozen description."""
 
     gives: ClassVar[frozenset[str]]

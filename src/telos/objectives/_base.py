@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from telos.batch import Answer, Batch, Cut, Example, HeadSpec, Read
-from telos.config import Settings
+from telos.config import Member
 from telos.errors import ConfigError
 from telos.tokenizer import Tokenizer
 
@@ -31,7 +31,7 @@ class Partner:
     """A finished run to take its weights from."""
 
 
-class Objective(Settings, ABC):
+class Objective(Member, ABC):
     """Base of all objectives: a data half (`example`) and, rarely changed, a device half (`step`)."""
 
     scored: ClassVar[Literal["exact", "bound", "pseudo"]] = "exact"
