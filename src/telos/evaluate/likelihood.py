@@ -4,8 +4,8 @@
 
 All figures are one sum divided once, never a mean of means, so they do not depend on the batch. Each document
 begins with one begin token, which is context only; where the objective ends documents with an end token, its
-bits are counted too. Bits per byte divides by the UTF-8 bytes of the text that was given to the tokenizer, over
-the documents that were scored.
+bits are counted too. Bits per byte divides by the UTF-8 bytes of the text that was given to the tokenizer,
+over the documents that were scored.
 """
 
 import dataclasses
@@ -121,8 +121,8 @@ def score(
 
     Args:
         window: the window that the network was trained with.
-        gives: the capabilities of its model. With `packed`, short documents share rows; with `carries`, unless a
-            stride is set, state goes on from window to window of a document.
+        gives: the capabilities of its model. With `packed`, documents share rows; with `carries`, unless
+            a stride is set, state goes on from window to window of a document.
         precision: as in training; anything but float32 is autocast.
         limit: score about this many tokens only, for validation in training: whole documents in one fixed
             random order, the last one cut where the limit is reached. 0 scores the whole split.

@@ -1,0 +1,259 @@
+"""What this machine is and what it can do: described for reports, measured for advice.
+
+A description names the processor, never the machine or its user: it goes into reports that are passed on.
+"""
+
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from telos.errors import ConfigError
+
+__all__ = ["Examination", "choose_device", "examine", "hardware"]
+
+_SECONDS = 0.6  # that each rate is measured for
+_LITTLE = 2 * 2**30  # bytes of memory or disk that call for a warning
+_CLEARLY = 1.15  # times as fast: below, mixed precision is not worth its rounding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What `telos doctor` says."""
+
+    hardware: dict[str, Any]
+    """As `hardware()` gives it."""
+    free_memory: int
+    """Bytes of main memory that are free now; 0 where the system does not say."""
+    free_disk: int
+    """Bytes free where runs would be written."""
+    float32: float
+    """Matrix multiplication on the chosen device, in floating-point operations per second."""
+    bfloat16: float
+    """The same in bfloat16; 0 where the device cannot."""
+    gain: float
+    """How many times as fast one training step of a small layer is with bfloat16 autocast; 0 where it cannot."""
+    advice: tuple[str, ...]
+    """What to know or do, a plain line each."""
+
+    @property
+    def bfloat16_pays(self) -> bool:
+        """Whether mixed precision is clearly faster here."""
+        return self.gain > _CLEARLY
+
+    def table(self) -> dict[str, Any]:
+        """All of it as plain data for JSON."""
+        return {**asdict(self), "bfloat16_pays": self.bfloat16_pays}
+
+
+def choose_device(wanted: str = "auto") -> torch.device:
+    """The device to compute on: `auto` takes CUDA, else Apple's MPS, else the processor.
+
+    Raises:
+        ConfigError: a device was asked for by name that this machine, or this build of torch, does not have.
+    """
+    if wanted == "auto":
+        return torch.device(_present()[0])
+    kind = wanted.partition(":")[0]
+    if kind not in _present():
+        raise ConfigError(
+            f"device = {wanted!r}: there is none here. There are: {', '.join(_present())}. "
+            'Use "auto", or install the build of torch for that device.'
+        )
+    device = torch.device(wanted)
+    if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device = {wanted!r}: this machine has {torch.cuda.device_count()} CUDA devices, from 0."
+        )
+    return device
+
+
+def _present() -> list[str]:
+    """Kinds of devices that torch can use here, the fastest first."""
+    cuda = ["cuda"] if torch.cuda.is_available() else []
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return [*cuda, *mps, "cpu"]
+
+
+def hardware(device: torch.device | None = None) -> dict[str, Any]:
+    """What a report says of the machine, without measuring anything: no names of hosts, users or folders."""
+    device = device or choose_device()
+    described: dict[str, Any] = {
+        "device": str(device),
+        "processor": _processor(),
+        "cores": _cores(),
+        "memory": _memory("MemTotal"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        described |= {"accelerator": properties.name, "accelerator_memory": properties.total_memory}
+        described["cuda"] = torch.version.cuda
+    if device.type == "mps":
+        described["accelerator"] = "Apple GPU (Metal)"
+    return described
+
+
+def examine(folder: Path | None = None, device: torch.device | None = None) -> Examination:
+    """Describe the machine, measure it in two precisions, and say what follows. Takes a few seconds.
+
+    Args:
+        folder: where runs would be written; the current folder by default.
+    """
+    device = device or choose_device()
+    float32 = _rate(device, torch.float32)
+    bfloat16 = _rate(device, torch.bfloat16)
+    found = Examination(
+        hardware=hardware(device),
+        free_memory=_memory("MemAvailable"),
+        free_disk=shutil.disk_usage(folder or Path.cwd()).free,
+        float32=float32,
+        bfloat16=bfloat16,
+        gain=_step_rate(device, torch.bfloat16) / _step_rate(device, torch.float32),
+        advice=(),
+    )
+    return replace(found, advice=tuple(_advice(found)))
+
+
+def _cores() -> int:
+    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    """The processor's model, such as `AMD EPYC 7763`."""
+    if sys.platform == "linux":
+        for line in _lines(Path("/proc/cpuinfo")):
+            name, _, value = line.partition(":")
+            if name.strip() in ("model name", "Model", "cpu model"):
+                return value.strip()
+    if sys.platform == "darwin":
+        return _asked("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def _memory(which: str) -> int:
+    """Bytes of main memory, `MemTotal` or `MemAvailable`, within the container's limit; 0 where nobody says."""
+    if sys.platform == "darwin":
+        return int(_asked("sysctl", "-n", "hw.memsize") or 0) if which == "MemTotal" else 0
+    found = [int(line.split()[1]) * 1024 for line in _lines(Path("/proc/meminfo")) if line.startswith(which)]
+    limit = _lines(Path("/sys/fs/cgroup/memory.max"))
+    limits = [int(limit[0])] if limit and limit[0].isdigit() else []
+    return min(found + limits, default=0) if found else 0
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _asked(*command: str) -> str:
+    """What a command prints, or nothing."""
+    import subprocess
+
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _rate(device: torch.device, precision: torch.dtype) -> float:
+    """Floating-point operations per second of square matrix products; 0 where the device cannot."""
+    size = 4096 if device.type == "cuda" else 768
+    try:
+        left = torch.ones(size, size, device=device, dtype=precision)
+        return 2 * size**3 / _fastest(lambda: left @ left, device)
+    except RuntimeError:
+        return 0.0
+
+
+def _step_rate(device: torch.device, precision: torch.dtype) -> float:
+    """Forward and backward passes per second of a small model's feed-forward layer; 0 where the device cannot."""
+    layer = torch.nn.Sequential(torch.nn.Linear(256, 1024), torch.nn.GELU(), torch.nn.Linear(1024, 256))
+    layer, given = layer.to(device), torch.ones(2048, 256, device=device)
+
+    def step() -> None:
+        with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+            layer(given).square().mean().backward()
+
+    try:
+        return 1 / _fastest(step, device)
+    except RuntimeError:
+        return 0.0
+
+
+def _fastest(work: Callable[[], Any], device: torch.device) -> float:
+    """The shortest of many times in seconds; the first, which prepares kernels, tells how many."""
+    count = max(2, min(200, int(_SECONDS / _timer(work, device))))
+    return min(_timer(work, device) for _ in range(count))
+
+
+def _timer(work: Callable[[], Any], device: torch.device) -> float:
+    """Seconds that `work` takes until the device has done it."""
+    _wait(device)
+    start = time.perf_counter()
+    work()
+    _wait(device)
+    return max(time.perf_counter() - start, 1e-9)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _advice(found: Examination) -> list[str]:
+    device, threads, cores = (found.hardware[name] for name in ("device", "threads", "cores"))
+    lines = [_size_advice(device, found.float32)]
+    times = f"A training step with bfloat16 autocast is {found.gain:.1f} times as fast as in float32 here"
+    if found.bfloat16_pays:
+        lines.append(f"{times}: mixed precision pays.")
+    elif found.gain:
+        lines.append(f"{times}: stay with float32.")
+    if 0 < found.free_memory < _LITTLE:
+        lines.append(
+            f"Only {_gibibytes(found.free_memory)} of memory are free: use a small batch and vocabulary."
+        )
+    if found.free_disk < _LITTLE:
+        lines.append(
+            f"Only {_gibibytes(found.free_disk)} of disk are free: a run's checkpoints may need about 1 GiB."
+        )
+    if device == "cpu" and threads < cores:
+        lines.append(f"torch uses {threads} of {cores} cores: unset OMP_NUM_THREADS to use them all.")
+    return lines
+
+
+def _gibibytes(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+def _size_advice(device: str, rate: float) -> str:
+    """How large a model trains in an hour, by 6 operations per weight and token and 20 tokens per weight."""
+    weights = (0.3 * rate * 3600 / (6 * 20)) ** 0.5
+    return (
+        f"In an hour, {device} can train about {_short(weights)} weights on {_short(20 * weights)} tokens "
+        "(20 tokens per weight: Hoffmann et al., 2022), if it reaches 30 % of the measured float32 rate."
+    )
+
+
+def _short(number: float) -> str:
+    """1234567 as `1.2 million`."""
+    for unit, name in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if number >= unit:
+            return f"{number / unit:.1f} {name}"
+    return f"{number:.0f}"
