@@ -1,0 +1,5 @@
+"""`python -m telos` is the command `telos`."""
+
+from telos.cli import main
+
+main()

@@ -1,0 +1,127 @@
+"""The tree of settings that a recipe is, walked automatically: every key, a misspelling of it, another value for it."""
+
+import copy
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from telos import models, objectives, optim
+from telos.config import Settings, read
+from telos.data import sources
+from telos.find import names
+from telos.recipe import Recipe
+
+__all__ = ["FULL", "dotted_keys", "flips", "misspelt", "put", "settings_classes", "table_of"]
+
+
+def table_of(settings: Settings) -> dict[str, Any]:
+    return settings.table()
+
+
+def dotted_keys(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key that holds a value, and the value."""
+    for key, value in table.items():
+        if isinstance(value, Mapping) and value:
+            yield from dotted_keys(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def put(table: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy of `table` with the dotted key set."""
+    result = copy.deepcopy(dict(table))
+    *path, last = key.split(".")
+    inner = result
+    for part in path:
+        inner = inner.setdefault(part, {})
+    inner[last] = value
+    return result
+
+
+def misspelt(key: str) -> str:
+    """The key with two letters of its last part exchanged, or one more letter."""
+    path, _, last = key.rpartition(".")
+    swapped = last[:-2] + last[-1] + last[-2] if len(last) > 3 else last + "x"
+    swapped = swapped if swapped != last else last + "x"
+    return f"{path}.{swapped}" if path else swapped
+
+
+def settings_classes(root: type[Settings]) -> set[type[Settings]]:
+    """`root`, every class of settings inside it, and those of every member of an open set."""
+    found: set[type[Settings]] = set()
+
+    def walk(kind: Any) -> None:
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            if kind not in found:
+                found.add(kind)
+                for field in kind.model_fields.values():
+                    walk(field.annotation)
+                for inherited in kind.__subclasses__():
+                    walk(inherited)
+        for inner in get_args(kind):
+            walk(inner)
+
+    for table in FULL:
+        read(root, table)  # imports the members
+    walk(root)
+    return found
+
+
+def flips(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """For every setting of a whole recipe one other value that its class accepts, whether or not it suits the rest."""
+    yield from _flips(read(Recipe, table), "")
+
+
+def _flips(settings: Settings, prefix: str) -> Iterator[tuple[str, Any]]:
+    now = settings.table()
+    for key, field in type(settings).model_fields.items():
+        value = getattr(settings, key)
+        if isinstance(value, Settings):
+            yield from _flips(value, f"{prefix}{key}.")
+            continue
+        for other in _others(field.annotation, now.get(key)):
+            try:
+                accepted = type(settings).model_validate({**now, key: other}).table()
+            except ValueError:
+                continue
+            if accepted.get(key) != now.get(key):
+                yield prefix + key, other
+                break
+
+
+def _others(annotation: Any, value: Any) -> Iterator[Any]:
+    """Candidates for another value, the likely first."""
+    if isinstance(annotation, types.UnionType) or get_origin(annotation) is not None and get_origin(annotation) is not tuple:
+        for inner in get_args(annotation):
+            if get_origin(annotation) is Literal:
+                yield inner
+            elif inner is not type(None):
+                yield from _others(inner, value)
+        return
+    if annotation is bool:
+        yield not value
+    elif annotation is int:
+        yield from ((value or 0) + 1, (value or 0) * 2, (value or 2) // 2, 8, 0)
+    elif annotation is float:
+        yield from ((value or 0.0) * 0.5 + 0.1, (value or 0.0) + 0.25, 0.5, 0.0)
+    elif get_origin(annotation) is tuple:
+        yield from ([*(value or []), *((value or [])[:1])], [0.8, 0.9], ["other"], [], [1])
+    elif isinstance(value, dict):
+        yield {"other": "value"}
+    else:
+        yield from (f"{value or 'some'}x", f"{value or 'some'}-other")
+
+
+def _full() -> list[dict[str, Any]]:
+    """Whole recipes, every default written out, that between them hold every member of every open set of a recipe."""
+    small: dict[str, Any] = {"together": {"of": ["causal"]}, "mixture": {"of": ["causal", "causal"], "shares": [1, 2]}}
+    tables: list[dict[str, Any]] = [{}]
+    tables += [{"objective": {"name": name, **small.get(name, {})}} for name in names(objectives)]
+    tables += [{"model": {"name": name}} for name in names(models)]
+    tables += [{"train": {"optimizer": {"name": name}}} for name in names(optim)]
+    tables += [{"data": {"source": {"name": name}}} for name in names(sources)]
+    return [read(Recipe, table).table() for table in tables]
+
+
+FULL = _full()
+
