@@ -1,12 +1,33 @@
 """The one formula: H(p, q) = −Σ p log q, per asked place, in float32, together with the projection that makes q.
 
+    hard       −log q(target)
+    smoothed   p = (1 − s) · target + s / V                              (Szegedy et al., 2016)
+    soft       p is given: a teacher's distribution
+    negative   −log (1 − q(target)): unlikelihood                        (Welleck et al., 2020)
+    z          z · (log Σ exp logits)², a term of its own                (Chowdhery et al., 2022)
+
 Sums, never means: the caller divides once per step. What p is (one-hot, smoothed, a teacher's) is the ask's business.
+
+The projection to the vocabulary and the cross-entropy are one operation that works on a few rows at a time, so that the
+logits of a batch never exist as a whole; the gradients are made on the way forward, while the rows' logits are at hand.
 """
 
-from telos.config import Settings
-from pydantic import Field
+from typing import Any, NamedTuple
 
-__all__ = ["LossSettings"]
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from telos.config import Settings
+
+__all__ = ["LossSettings", "Sums", "cross_entropy", "linear_cross_entropy", "linear_logits"]
+
+CHUNK = 1 << 22
+"""Logits held at once: 16 MiB of float32, which allocators hand out again without asking the system."""
+LEAST_ROWS = 256
+"""Fewer rows at once would spend more time on adding up the weight's gradient than on making it."""
 
 
 class LossSettings(Settings):
@@ -18,3 +39,237 @@ class LossSettings(Settings):
     """Weight of (log Σ exp logits)², which keeps logits near zero (Chowdhery et al., 2022); logged apart, as `term.z`."""
     soft_cap: float = Field(0.0, ge=0)
     """Logits become cap · tanh(logits / cap), in training and evaluation alike; 0 for none (Gemma Team, 2024)."""
+
+
+class Sums(NamedTuple):
+    """Weighted sums over the asked places: scalars in float32, or float64 where the hidden states are."""
+
+    entropy: Tensor
+    """Σ weight · H(p, q), in nats."""
+    z: Tensor | None
+    """Σ weight · z · (log Σ exp logits)²; only in training, and only where z > 0."""
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Nats per target, in float32 and unreduced: `logits` (…, V), `target` (…) classes or (…, V) distributions."""
+    said = functional.log_softmax(logits, dim=-1, dtype=_at_least_float(logits.dtype))
+    if target.is_floating_point():
+        return -(target * said).sum(-1)
+    return -said.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+
+
+def linear_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, soft_cap: float = 0.0) -> Tensor:
+    """hidden (…, D) · weightᵀ (D, V) + bias, capped if asked for, in float32; products in the autocast type."""
+    logits = functional.linear(hidden, weight, bias)
+    logits = logits.to(_at_least_float(logits.dtype))
+    return soft_cap * torch.tanh(logits / soft_cap) if soft_cap else logits
+
+
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    row_weight: Tensor,
+    *,
+    settings: LossSettings,
+    negative: bool = False,
+    training: bool,
+) -> Sums:
+    """The weighted sum of cross-entropies of `hidden · weightᵀ + bias` against `target`.
+
+    Rows of weight 0 count nothing, whatever they hold. Differentiable in `hidden`, `weight` and `bias`, once; the target is
+    taken as given.
+
+    Args:
+        hidden: (K, D); K may be 0.
+        weight: (V, D).
+        bias: (V,), if any.
+        target: (K,) classes, int64; or (K, V) distributions, whose rows may sum to anything.
+        row_weight: (K,).
+        settings: smoothing and z count only in `training`, the soft cap always.
+        negative: unlikelihood of the target classes; smoothing does not apply.
+        training: whether the modifiers apply.
+    """
+    assert not target.requires_grad, "the target of a cross-entropy is taken as given: detach it"
+    assert not (negative and target.is_floating_point()), "unlikelihood is of classes, not of distributions"
+    plan = _Plan(
+        smoothing=settings.smoothing if training and not negative else 0.0,
+        z=settings.z if training else 0.0,
+        soft_cap=settings.soft_cap,
+        negative=negative,
+        product=_product_type(hidden),
+    )
+    entropy, z = _LinearCrossEntropy.apply(hidden, weight, bias, target, row_weight, plan)
+    return Sums(entropy, z if plan.z else None)
+
+
+class _Plan(NamedTuple):
+    smoothing: float
+    z: float
+    soft_cap: float
+    negative: bool
+    product: torch.dtype
+    """The type in which matrices are multiplied."""
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Two scalars of hidden, weight and bias; their gradients are made on the way forward, and only scaled backward."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        row_weight: Tensor,
+        plan: _Plan,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.types = (hidden.dtype, weight.dtype, bias.dtype if bias is not None else None)
+        terms = 2 if plan.z else 1
+        grads = [_Gradient(hidden, weight, bias) for _ in range(terms)] if any(ctx.needs_input_grad) else []
+        with torch.autocast(hidden.device.type, enabled=False):
+            sums = _walk(hidden, weight, bias, target, row_weight, plan, grads)
+        ctx.save_for_backward(*(tensor for grad in grads for tensor in grad.tensors()))
+        return sums[0], sums[1]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        made = ctx.saved_tensors
+        kinds = [kind for kind in ctx.types if kind is not None]
+        result: list[Tensor | None] = []
+        for place, kind in enumerate(kinds):
+            parts = [grad * up for grad, up in zip(made[place :: len(kinds)], upstream, strict=False)]
+            result.append((parts[0] if len(parts) == 1 else parts[0] + parts[1]).to(kind))
+        return (*result, *([None] * (6 - len(result))))
+
+
+class _Gradient:
+    """Gradients of one term, filled rows by rows; those of weight and bias accumulate in float32."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        kind = _at_least_float(hidden.dtype)
+        self.hidden = torch.empty_like(hidden)
+        self.weight = torch.zeros(weight.shape, dtype=kind, device=weight.device)
+        self.bias = torch.zeros(bias.shape, dtype=kind, device=bias.device) if bias is not None else None
+
+    def tensors(self) -> list[Tensor]:
+        return [t for t in (self.hidden, self.weight, self.bias) if t is not None]
+
+    def add(self, rows: slice, hidden: Tensor, weight: Tensor, slope: Tensor, count: Tensor) -> None:
+        """`slope` (k, V) is the derivative of a row's term by its logits; `count` (k, 1) what the row weighs.
+
+        The weights go to the narrow factors of the products: a pass over (k, D) in place of one over (k, V).
+        """
+        if self.bias is not None:
+            self.bias += count.squeeze(1) @ slope
+        slope = slope.to(hidden.dtype)
+        self.hidden[rows] = count * (slope @ weight)
+        self.weight += slope.T @ (count * hidden).to(hidden.dtype)
+
+
+def _walk(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    row_weight: Tensor,
+    plan: _Plan,
+    grads: list[_Gradient],
+) -> tuple[Tensor, Tensor]:
+    """Both sums, a few rows at a time; where `grads` has a place per term, their gradients too."""
+    kind = _at_least_float(hidden.dtype)
+    total = [torch.zeros((), dtype=kind, device=hidden.device) for _ in range(2)]
+    table = weight.to(plan.product)
+    counts = row_weight.to(kind)
+    size = max(LEAST_ROWS, CHUNK // len(weight))
+    for start in range(0, len(hidden), size):
+        rows = slice(start, start + size)
+        count = counts[rows].unsqueeze(1)
+        inputs = hidden[rows].to(plan.product).masked_fill(count == 0, 0)
+        logits = (inputs @ table.T).to(kind)
+        if bias is not None:
+            logits += bias
+        for term, (sum_, slope) in enumerate(_terms(logits, target[rows], count, plan, bool(grads))):
+            total[term] += sum_
+            if slope is not None:
+                grads[term].add(rows, inputs, table, slope, count)
+    return total[0], total[1]
+
+
+def _terms(
+    logits: Tensor, target: Tensor, count: Tensor, plan: _Plan, with_slopes: bool
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Each term's weighted sum, and the derivative of each row's unweighted one by its uncapped logits (k, V)."""
+    bend = None
+    if plan.soft_cap:
+        bent = torch.tanh(logits / plan.soft_cap)
+        bend, logits = 1 - bent.square(), bent * plan.soft_cap
+    measure = _unlikelihood if plan.negative else _entropy
+    terms = [measure(logits, target, count, plan, with_slopes)]
+    if plan.z:
+        terms.append(_z_term(logits, count, plan, with_slopes))
+    if bend is None:
+        return terms
+    return [(sum_, slope * bend if slope is not None else None) for sum_, slope in terms]
+
+
+def _entropy(
+    logits: Tensor, target: Tensor, count: Tensor, plan: _Plan, with_slopes: bool
+) -> tuple[Tensor, Tensor | None]:
+    said = torch.log_softmax(logits, dim=1)
+    if target.is_floating_point():
+        return _soft_entropy(said, target.to(said.dtype), count, plan, with_slopes)
+    place = target.unsqueeze(1)
+    loss = -(1 - plan.smoothing) * said.gather(1, place)
+    if plan.smoothing:
+        loss = loss - plan.smoothing * said.mean(1, keepdim=True)
+    if not with_slopes:
+        return (loss * count).sum(), None
+    slope = said.exp_()
+    if plan.smoothing:
+        slope -= plan.smoothing / slope.shape[1]
+    slope.scatter_add_(1, place, slope.new_full((), plan.smoothing - 1).expand_as(place))
+    return (loss * count).sum(), slope
+
+
+def _soft_entropy(
+    said: Tensor, truth: Tensor, count: Tensor, plan: _Plan, with_slopes: bool
+) -> tuple[Tensor, Tensor | None]:
+    mass = truth.sum(1, keepdim=True)
+    if plan.smoothing:
+        truth = (1 - plan.smoothing) * truth + plan.smoothing / truth.shape[1] * mass
+    total = -((truth * said).sum(1, keepdim=True) * count).sum()
+    return total, said.exp_() * mass - truth if with_slopes else None
+
+
+def _unlikelihood(
+    logits: Tensor, target: Tensor, count: Tensor, plan: _Plan, with_slopes: bool
+) -> tuple[Tensor, Tensor | None]:
+    """−log(1 − q) = log Σ exp over all − log Σ exp over all but the target: finite even where q rounds to 1."""
+    others = logits.scatter(1, target.unsqueeze(1), -torch.inf)
+    everything = torch.logsumexp(logits, 1, keepdim=True)
+    rest = torch.logsumexp(others, 1, keepdim=True)
+    total = ((everything - rest) * count).sum()
+    if not with_slopes:
+        return total, None
+    return total, (logits - everything).exp() - (others - rest).exp()
+
+
+def _z_term(logits: Tensor, count: Tensor, plan: _Plan, with_slopes: bool) -> tuple[Tensor, Tensor | None]:
+    level = torch.logsumexp(logits, 1, keepdim=True)
+    total = plan.z * (level.square() * count).sum()
+    return total, (logits - level).exp() * (2 * plan.z * level) if with_slopes else None
+
+
+def _at_least_float(kind: torch.dtype) -> torch.dtype:
+    return torch.float64 if kind == torch.float64 else torch.float32
+
+
+def _product_type(hidden: Tensor) -> torch.dtype:
+    device = hidden.device.type
+    if hidden.dtype != torch.float64 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return hidden.dtype

@@ -1,0 +1,110 @@
+"""Heads: the end of a model. Each gets the hidden states of the places it is asked about, and answers with sums.
+
+The asked places are gathered before the projection, and the projection is one with its loss, so the logits of all places
+never exist. Every weight of a head is used inside its `forward`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from telos.batch import Asked, HeadSpec
+from telos.losses import LossSettings, linear_cross_entropy, linear_logits
+
+__all__ = ["ClassHead", "TokenHead", "build_heads", "head_counts"]
+
+
+class TokenHead(nn.Module):
+    """Linear to the vocabulary and cross-entropy; `tied` shares the weight of the embedding.
+
+    The embedding is held in a list, not as a submodule: its weight has one name and one entry in the state, and stays
+    shared whatever is done to the embedding (a copy, a move from the meta device, a load).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        outputs: int,
+        loss: LossSettings,
+        *,
+        tied: nn.Embedding | None = None,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        assert tied is None or tuple(tied.weight.shape) == (outputs, width), (
+            "a tied head has the embedding's shape"
+        )
+        self.loss = loss
+        self._tied = [] if tied is None else [tied]
+        self.weight = nn.Parameter(torch.empty(outputs, width)) if tied is None else None
+        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+
+    @property
+    def table(self) -> Tensor:
+        """The projection (outputs, width): its own, or the embedding's."""
+        return self._tied[0].weight if self.weight is None else self.weight
+
+    def forward(self, hidden: Tensor, asked: Asked) -> dict[str, Tensor]:
+        """Sums for the places `hidden` (K, width): `term`, and in training with a z-loss `term.z`."""
+        sums = linear_cross_entropy(
+            hidden,
+            self.table,
+            self.bias,
+            asked.target,
+            asked.weight,
+            settings=self.loss,
+            negative=asked.negative,
+            training=self.training,
+        )
+        return {asked.term: sums.entropy} | ({} if sums.z is None else {f"{asked.term}.z": sums.z})
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(…, width) → (…, outputs), float32."""
+        return linear_logits(hidden, self.table, self.bias, self.loss.soft_cap)
+
+
+class ClassHead(TokenHead):
+    """Linear to a few classes and plain cross-entropy: the modifiers of the loss are the vocabulary's."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__(width, outputs, LossSettings(), bias=True)
+
+
+def build_heads(
+    specs: Sequence[HeadSpec],
+    width: int,
+    loss: LossSettings,
+    *,
+    tied: nn.Embedding | None = None,
+    bias: bool = False,
+) -> nn.ModuleDict:
+    """The heads an objective needs, by name, for hidden states of `width`.
+
+    A head for tokens shares the weight of `tied` where that is given and has as many rows as the head has outputs.
+    """
+    heads = nn.ModuleDict()
+    for spec in specs:
+        if spec.kind == "classes":
+            heads[spec.name] = ClassHead(width, spec.outputs)
+        else:
+            shared = tied if tied is not None and tied.num_embeddings == spec.outputs else None
+            heads[spec.name] = TokenHead(width, spec.outputs, loss, tied=shared, bias=bias)
+    return heads
+
+
+def head_counts(
+    specs: Sequence[HeadSpec], width: int, *, tied_rows: int = 0, bias: bool = False
+) -> tuple[int, int]:
+    """(parameters of the heads, weights that multiply), in closed form; a tied weight multiplies but is counted elsewhere.
+
+    `tied_rows` is the rows of the embedding that token heads share, or 0.
+    """
+    parameters = multiplied = 0
+    for spec in specs:
+        matrix = spec.outputs * width
+        multiplied += matrix
+        shared = spec.kind == "tokens" and tied_rows == spec.outputs
+        biased = bias or spec.kind == "classes"
+        parameters += (0 if shared else matrix) + (spec.outputs if biased else 0)
+    return parameters, multiplied
