@@ -1,0 +1,83 @@
+"""Prepared documents as pieces of the length that an objective wants: the `Read` of `batch.py`."""
+
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from telos.batch import Cut, Piece
+from telos.data.shards import COLUMNS, Shards
+from telos.errors import DataError
+from telos.tokenizer import Tokenizer
+
+__all__ = ["Corpus"]
+
+
+@final
+class Corpus:
+    """Every piece of a split by its index, by the formula of `Cut`: documents in order, the pieces of each in order.
+
+    A document whose stream is no longer than the cut's overlap has no pieces: there is nothing to ask of it. Tokens that are
+    put on (begin, end) start a word and no sentence in the columns per token.
+
+    Raises:
+        DataError: the split was prepared with another vocabulary.
+    """
+
+    def __init__(self, shards: Shards, cut: Cut, tokenizer: Tokenizer) -> None:
+        if shards.header.vocabulary_hash != tokenizer.hash:
+            have, want = shards.header.vocabulary_hash, tokenizer.hash
+            raise DataError(f"{shards.folder}: prepared with vocabulary {have}, not {want}. Run `telos prepare` again.")
+        self.shards, self.cut, self.tokenizer = shards, cut, tokenizer
+        asked = np.maximum(shards.lengths + cut.begin + cut.end - cut.overlap, 0)
+        self._first = np.concatenate([np.zeros(1, np.int64), np.cumsum(-(-asked // cut.step))])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def pieces_of(self, document: int) -> range:
+        """Indices of the pieces of a document."""
+        return range(int(self._first[document]), int(self._first[document + 1]))
+
+    def __getitem__(self, index: int) -> Piece:
+        if not 0 <= index < len(self):
+            raise IndexError(f"piece {index} of {len(self)}")
+        document = int(np.searchsorted(self._first, index, side="right")) - 1
+        begin, ask, end = self._span(index - int(self._first[document]), self._stream_length(document))
+        return Piece(
+            ids=self._ids(document, begin, end),
+            document=document,
+            start=begin,
+            ask_from=ask - begin,
+            columns={name: self._column(name, document, begin, end) for name in self.shards.columns},
+        )
+
+    def _stream_length(self, document: int) -> int:
+        return int(self.shards.lengths[document]) + self.cut.begin + self.cut.end
+
+    def _span(self, k: int, length: int) -> tuple[int, int, int]:
+        """Of piece k of a stream: its first place, the first it answers for, and the place after its last."""
+        asked = self.cut.overlap + k * self.cut.step
+        end = asked + self.cut.step
+        return max(0, end - self.cut.length), asked, min(end, length)
+
+    def _inside(self, document: int, begin: int, end: int) -> tuple[int, int, int, int]:
+        """The part of the document that a stretch of its stream covers, and how many put-on tokens precede and follow it."""
+        tokens = int(self.shards.lengths[document])
+        first, last = max(0, begin - self.cut.begin), min(tokens, end - self.cut.begin)
+        before = int(self.cut.begin and begin == 0)
+        return first, last, before, end - begin - before - (last - first)
+
+    def _ids(self, document: int, begin: int, end: int) -> NDArray[np.int64]:
+        first, last, before, after = self._inside(document, begin, end)
+        offset = int(self.shards.offsets[document])
+        inside = self.shards.ids[offset + first : offset + last].astype(np.int64)
+        return np.concatenate([[self.tokenizer.begin] * before, inside, [self.tokenizer.end] * after]).astype(np.int64)
+
+    def _column(self, name: str, document: int, begin: int, end: int) -> NDArray[Any]:
+        if COLUMNS[name].per != "token":
+            return self.shards.column(name, document)
+        first, last, before, after = self._inside(document, begin, end)
+        values = self.shards.column(name, document, slice(first, last))
+        put_on = np.full(1, name == "word_start", dtype=values.dtype)
+        return np.concatenate([put_on[:before], values, put_on[:after]])

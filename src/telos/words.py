@@ -1,0 +1,58 @@
+"""Where words and sentences begin in plain text, by rules that hold for spaced and for Chinese script alike."""
+
+import re
+import sys
+import unicodedata
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["starts"]
+
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_CLOSING = "\"'”’»)\\]}」』】》）"
+_SENTENCE_END = re.compile(f"[.!?…]+[{_CLOSING}]*\\s+|[。！？；]+[{_CLOSING}]*\\s*|\\s*\\n\\s*")
+
+
+def starts(text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places (characters) in `text` where a word begins, and where a sentence begins, both ascending.
+
+    A word is a run of letters, digits and marks, with apostrophes inside; or one Chinese character; or any other single
+    character; each with the blanks before it. Line ends are a word of their own. A sentence begins with the text, with a line,
+    and after a full stop, exclamation or question mark with white space, or after its Chinese counterpart; abbreviations such
+    as `Mr.` are taken for the end of one.
+    """
+    words = np.array([found.start() for found in _word().finditer(text)], dtype=np.int64)
+    ends = [0, *(found.end() for found in _SENTENCE_END.finditer(text))]
+    after = np.searchsorted(words, np.array(ends, dtype=np.int64), side="left")
+    before = np.maximum(np.searchsorted(words, np.array(ends, dtype=np.int64), side="right") - 1, 0)
+    if not len(words):
+        return words, words
+    # The blanks before a sentence's first word belong to the word, so the word may begin before the sentence does.
+    holds = np.array([_is_blank(text, int(words[b]), end) for b, end in zip(before, ends, strict=True)], dtype=np.bool_)
+    first = np.where(holds, before, after)
+    return words, np.unique(words[first[first < len(words)]])
+
+
+def _is_blank(text: str, begin: int, end: int) -> bool:
+    return begin <= end and "\n" not in text[begin:end] and text[begin:end].strip() == ""
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    letter = f"(?:(?![{_HAN}_])\\w|[{_marks()}])"
+    return re.compile(f"\\s*\\n|[^\\S\\n]*(?:[{_HAN}]|{letter}+(?:['’]{letter}+)*|[^\\s]|$)(?<=[\\s\\S])")
+
+
+@cache
+def _marks() -> str:
+    """A character class of all combining marks, which `\\w` leaves out."""
+    ranges: list[list[int]] = []
+    for code in range(0x300, sys.maxunicode + 1):
+        if unicodedata.category(chr(code)) in ("Mn", "Mc"):
+            if ranges and ranges[-1][1] == code - 1:
+                ranges[-1][1] = code
+            else:
+                ranges.append([code, code])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
