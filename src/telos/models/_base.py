@@ -82,7 +82,8 @@ class Network(nn.Module, ABC):
         flat = hidden.flatten(0, 1)
         sums: dict[str, Tensor] = {}
         for asked in batch.asks:
-            sums |= self.answer(flat.index_select(0, asked.at), asked)
+            for term, value in self.answer(flat.index_select(0, asked.at), asked).items():
+                sums[term] = sums[term] + value if term in sums else value
         return Answer(sums, state)
 
     def answer(self, hidden: Tensor, asked: Asked) -> dict[str, Tensor]:
