@@ -36,6 +36,8 @@ class Objective(Member, ABC):
 
     scored: ClassVar[Literal["exact", "bound", "pseudo"]] = "exact"
     """What its loss on held-out text is: the exact −log p of the text, an upper bound, or a pseudo-likelihood."""
+    reconstructs: ClassVar[bool] = False
+    """Whether a place may see what it is asked: BERT leaves one hidden token in ten as it is, and asks for it all the same."""
     decoded: ClassVar[str] = "left_to_right"
     """The member of `generate/` that a model trained so is decoded with."""
 
