@@ -1,0 +1,26 @@
+"""Adam (Kingma and Ba, 2015); its decay, if any, is added to the gradient. For decay apart from it there is `adamw`."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, final
+
+import torch
+from pydantic import Field
+
+from telos.config import Lax
+from telos.optim._base import Optimizer, fused
+
+__all__ = ["Adam"]
+
+
+@final
+class Adam(Optimizer):
+    """w ← w − rate · m̂ / (√v̂ + epsilon)."""
+
+    betas: Annotated[tuple[float, float], Lax] = (0.9, 0.999)
+    """Memory of the gradient's mean m and of its square's mean v."""
+    epsilon: float = Field(1e-8, gt=0)
+
+    def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(
+            list(groups), lr=self.rate, betas=self.betas, eps=self.epsilon, fused=fused(groups)
+        )

@@ -1,0 +1,28 @@
+"""AdamW: Adam with decay that is apart from the gradient (Loshchilov and Hutter, 2019)."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, final
+
+import torch
+from pydantic import Field
+
+from telos.config import Lax
+from telos.optim._base import Optimizer, fused
+
+__all__ = ["AdamW"]
+
+
+@final
+class AdamW(Optimizer):
+    """w ← w − rate · (decay · w + m̂ / (√v̂ + epsilon))."""
+
+    betas: Annotated[tuple[float, float], Lax] = (0.9, 0.95)
+    """Memory of the gradient's mean m and of its square's mean v."""
+    epsilon: float = Field(1e-8, gt=0)
+    decay: float = Field(0.1, ge=0)
+    """Share of a matrix that is taken off in a step, in units of the rate."""
+
+    def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            list(groups), lr=self.rate, betas=self.betas, eps=self.epsilon, fused=fused(groups)
+        )
