@@ -39,7 +39,7 @@ class Examination:
     bfloat16: float
     """The same in bfloat16; 0 where the device cannot."""
     gain: float
-    """How many times as fast one training step of a small layer is with bfloat16 autocast; 0 where it cannot."""
+    """How many times as fast one small training step is in bfloat16 autocast; 0 where it cannot."""
     advice: tuple[str, ...]
     """What to know or do, a plain line each."""
 
@@ -144,7 +144,7 @@ def _processor() -> str:
 
 
 def _memory(which: str) -> int:
-    """Bytes of main memory, `MemTotal` or `MemAvailable`, within the container's limit; 0 where nobody says."""
+    """Bytes of main memory, `MemTotal` or `MemAvailable`, within a container's limit; 0 if unknown."""
     if sys.platform == "darwin":
         return int(_asked("sysctl", "-n", "hw.memsize") or 0) if which == "MemTotal" else 0
     found = [int(line.split()[1]) * 1024 for line in _lines(Path("/proc/meminfo")) if line.startswith(which)]
@@ -181,7 +181,7 @@ def _rate(device: torch.device, precision: torch.dtype) -> float:
 
 
 def _step_rate(device: torch.device, precision: torch.dtype) -> float:
-    """Forward and backward passes per second of a small model's feed-forward layer; 0 where the device cannot."""
+    """Training steps per second of a small feed-forward layer; 0 where the device cannot."""
     layer = torch.nn.Sequential(torch.nn.Linear(256, 1024), torch.nn.GELU(), torch.nn.Linear(1024, 256))
     layer, given = layer.to(device), torch.ones(2048, 256, device=device)
 

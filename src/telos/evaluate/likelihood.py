@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from telos.batch import Asked, Batch, Cut, Example, Side
 from telos.config import Settings
@@ -29,11 +28,14 @@ from telos.data.corpus import Corpus
 from telos.data.packing import Row, collate, pack, singly
 from telos.data.shards import Shards
 from telos.errors import ConfigError, DataError
+from telos.losses import cross_entropy
 from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.tokenizer import Tokenizer
 
 __all__ = ["EvaluateSettings", "Likelihood", "score"]
+
+Precision = Literal["float32", "bfloat16"]
 
 _BLOCK = 64
 """Batches whose pieces are read at a time, so that like lengths can share a batch in bounded memory."""
@@ -113,7 +115,7 @@ def score(
     window: int,
     gives: frozenset[str] = frozenset(),
     device: torch.device | None = None,
-    precision: torch.dtype = torch.float32,
+    precision: Precision = "float32",
     limit: int = 0,
     notes: Sequence[str] = (),
 ) -> Likelihood:
@@ -123,7 +125,7 @@ def score(
         window: the window that the network was trained with.
         gives: the capabilities of its model. With `packed`, documents share rows; with `carries`, unless
             a stride is set, state goes on from window to window of a document.
-        precision: as in training; anything but float32 is autocast.
+        precision: as in training; bfloat16 is autocast.
         limit: score about this many tokens only, for validation in training: whole documents in one fixed
             random order, the last one cut where the limit is reached. 0 scores the whole split.
         notes: what else a reader must know, such as a lossy cleaning of the text.
@@ -147,7 +149,8 @@ def score(
     with network.at_rest(), _autocast(device, precision):
         state: Any = None
         for batch in batches:
-            state = _add(tally, network, batch.to(device), state if carried else None)
+            left = _add(tally, network, batch.to(device), state)
+            state = left if carried else None
     return _likelihood(tally, objective, corpus, parts, carried, tuple(notes))
 
 
@@ -286,14 +289,12 @@ def surprise(network: Network, flat: Tensor, asked: Asked) -> Tensor:
     for start in range(0, len(asked.at), chunk := max(1, _LOGITS // _outputs(network, asked.head))):
         part = slice(start, start + chunk)
         logits = network.logits(flat.index_select(0, asked.at[part]), asked.head)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
         found.append(_double(_nats(logits, asked.target[part], asked.negative)))
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 
 
 def _nats(logits: Tensor, target: Tensor, negative: bool) -> Tensor:
-    target = target.to(logits.dtype) if target.is_floating_point() else target
-    nats = functional.cross_entropy(logits, target, reduction="none")
+    nats = cross_entropy(logits, target)
     return -torch.log(-torch.expm1(-nats)) if negative else nats
 
 
@@ -306,8 +307,8 @@ def _double(tensor: Tensor) -> Tensor:
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
-def _autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[Any]:
-    return nullcontext() if precision == torch.float32 else torch.autocast(device.type, dtype=precision)
+def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def _likelihood(

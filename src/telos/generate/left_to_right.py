@@ -1,16 +1,16 @@
 """Text from a model, one token after the other: temperature, top-k, nucleus and min-p sampling, or greedy.
 
 Samples stand side by side in the rows of a batch, each with its own random generator, so that a sample is the
-same whatever else is in the batch. The past is kept (key–value cache or recurrent state), never computed again.
-Where a model has no places left, its row goes on from the last half window: the tokens before that are forgotten,
-and positions begin at 0 again, as in training they do in each window of a long document.
+same whatever else is in the batch. The past is kept (key–value cache or recurrent state), never computed
+again. Where a model has no places left, its row goes on from the last half window: the tokens before that are
+forgotten, and positions begin at 0 again, as in training they do in each window of a long document.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -24,6 +24,8 @@ from telos.models._base import Network
 from telos.tokenizer import Stream, Tokenizer
 
 __all__ = ["GenerateSettings", "Sample", "generate", "kept"]
+
+Precision = Literal["float32", "bfloat16"]
 
 
 class GenerateSettings(Settings):
@@ -66,6 +68,10 @@ class Sample:
     logprob: float
     """Σ log q of the drawn tokens under the model itself: before temperature and cuts, in nats."""
 
+    def table(self) -> dict[str, Any]:
+        """The sample as plain data for JSON."""
+        return asdict(self)
+
 
 OnText = Callable[[int, str], None]
 """Gets the index of a sample and text that is certain now: whole characters, no part of a stop string."""
@@ -81,7 +87,7 @@ def generate(
     stream: OnText | None = None,
     window: int = 0,
     device: torch.device | None = None,
-    precision: torch.dtype = torch.float32,
+    precision: Precision = "float32",
 ) -> list[Sample]:
     """`settings.samples` continuations of each prompt, those of one prompt next to each other.
 
@@ -136,8 +142,8 @@ def _forbidden(tokenizer: Tokenizer) -> NDArray[np.int64]:
     return np.array(sorted(tokenizer.special_ids - {tokenizer.end}), dtype=np.int64)
 
 
-def _autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[Any]:
-    return nullcontext() if precision == torch.float32 else torch.autocast(device.type, dtype=precision)
+def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 class _Row:
