@@ -1,4 +1,5 @@
-"""The one formula: H(p, q) = −Σ p log q, per asked place, in float32, together with the projection that makes q.
+"""The one formula: H(p, q) = −Σ p log q, per asked place, in float32, together with the projection that makes
+q.
 
     hard       −log q(target)
     smoothed   p = (1 − s) · target + s / V                              (Szegedy et al., 2016)
@@ -6,10 +7,12 @@
     negative   −log (1 − q(target)): unlikelihood                        (Welleck et al., 2020)
     z          z · (log Σ exp logits)², a term of its own                (Chowdhery et al., 2022)
 
-Sums, never means: the caller divides once per step. What p is (one-hot, smoothed, a teacher's) is the ask's business.
+Sums, never means: the caller divides once per step. What p is (one-hot, smoothed, a teacher's) is the ask's
+business.
 
-The projection to the vocabulary and the cross-entropy are one operation that works on a few rows at a time, so that the
-logits of a batch never exist as a whole; the gradients are made on the way forward, while the rows' logits are at hand.
+The projection to the vocabulary and the cross-entropy are one operation that works on a few rows at a time,
+so that the logits of a batch never exist as a whole; the gradients are made on the way forward, while the
+rows' logits are at hand.
 """
 
 from typing import Any, NamedTuple
@@ -36,9 +39,11 @@ class LossSettings(Settings):
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of p spread evenly over the vocabulary (Szegedy et al., 2016)."""
     z: float = Field(0.0, ge=0)
-    """Weight of (log Σ exp logits)², which keeps logits near zero (Chowdhery et al., 2022); logged apart, as `term.z`."""
+    """Weight of (log Σ exp logits)², which keeps logits near zero (Chowdhery et al., 2022); logged apart, as
+    `term.z`."""
     soft_cap: float = Field(0.0, ge=0)
-    """Logits become cap · tanh(logits / cap), in training and evaluation alike; 0 for none (Gemma Team, 2024)."""
+    """Logits become cap · tanh(logits / cap), in training and evaluation alike; 0 for none (Gemma Team,
+    2024)."""
 
 
 class Sums(NamedTuple):
@@ -51,7 +56,8 @@ class Sums(NamedTuple):
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Nats per target, in float32 and unreduced: `logits` (…, V), `target` (…) classes or (…, V) distributions."""
+    """Nats per target, in float32 and unreduced: `logits` (…, V), `target` (…) classes or (…, V)
+    distributions."""
     said = functional.log_softmax(logits, dim=-1, dtype=_at_least_float(logits.dtype))
     if target.is_floating_point():
         return -(target * said).sum(-1)
@@ -59,7 +65,8 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def linear_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, soft_cap: float = 0.0) -> Tensor:
-    """hidden (…, D) · weightᵀ (D, V) + bias, capped if asked for, in float32; products in the autocast type."""
+    """hidden (…, D) · weightᵀ (D, V) + bias, capped if asked for, in float32; products in the autocast
+    type."""
     logits = functional.linear(hidden, weight, bias)
     logits = logits.to(_at_least_float(logits.dtype))
     return soft_cap * torch.tanh(logits / soft_cap) if soft_cap else logits
@@ -78,8 +85,8 @@ def linear_cross_entropy(
 ) -> Sums:
     """The weighted sum of cross-entropies of `hidden · weightᵀ + bias` against `target`.
 
-    Rows of weight 0 count nothing, whatever they hold. Differentiable in `hidden`, `weight` and `bias`, once; the target is
-    taken as given.
+    Rows of weight 0 count nothing, whatever they hold. Differentiable in `hidden`, `weight` and `bias`, once;
+    the target is taken as given.
 
     Args:
         hidden: (K, D); K may be 0.
@@ -100,7 +107,7 @@ def linear_cross_entropy(
         negative=negative,
         product=_product_type(hidden),
     )
-    entropy, z = _LinearCrossEntropy.apply(hidden, weight, bias, target, row_weight, plan)
+    entropy, z = _apply(hidden, weight, bias, target, row_weight, plan)
     return Sums(entropy, z if plan.z else None)
 
 
@@ -114,10 +121,11 @@ class _Plan(NamedTuple):
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Two scalars of hidden, weight and bias; their gradients are made on the way forward, and only scaled backward."""
+    """Two scalars of hidden, weight and bias; their gradients are made on the way forward, and only scaled
+    backward."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
@@ -135,7 +143,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return sums[0], sums[1]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         made = ctx.saved_tensors
         kinds = [kind for kind in ctx.types if kind is not None]
@@ -144,6 +152,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             parts = [grad * up for grad, up in zip(made[place :: len(kinds)], upstream, strict=False)]
             result.append((parts[0] if len(parts) == 1 else parts[0] + parts[1]).to(kind))
         return (*result, *([None] * (6 - len(result))))
+
+
+_apply: Any = _LinearCrossEntropy.apply
 
 
 class _Gradient:
@@ -202,7 +213,8 @@ def _walk(
 def _terms(
     logits: Tensor, target: Tensor, count: Tensor, plan: _Plan, with_slopes: bool
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """Each term's weighted sum, and the derivative of each row's unweighted one by its uncapped logits (k, V)."""
+    """Each term's weighted sum, and the derivative of each row's unweighted one by its uncapped logits (k,
+    V)."""
     bend = None
     if plan.soft_cap:
         bent = torch.tanh(logits / plan.soft_cap)
@@ -248,7 +260,8 @@ def _soft_entropy(
 def _unlikelihood(
     logits: Tensor, target: Tensor, count: Tensor, plan: _Plan, with_slopes: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """−log(1 − q) = log Σ exp over all − log Σ exp over all but the target: finite even where q rounds to 1."""
+    """−log(1 − q) = log Σ exp over all − log Σ exp over all but the target: finite even where q rounds to
+    1."""
     others = logits.scatter(1, target.unsqueeze(1), -torch.inf)
     everything = torch.logsumexp(logits, 1, keepdim=True)
     rest = torch.logsumexp(others, 1, keepdim=True)

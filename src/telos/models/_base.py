@@ -1,7 +1,7 @@
 """What a model is: a frozen description that can be planned with, and the network that it builds.
 
-To add an architecture, write a file in this folder with one final class that derives from `Model`, and the `Network` that
-its `build` returns. Nothing else is edited.
+To add an architecture, write a file in this folder with one final class that derives from `Model`, and the
+`Network` that its `build` returns. Nothing else is edited.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,8 @@ __all__ = ["Initial", "Model", "Network", "Sizes"]
 
 
 class Sizes(NamedTuple):
-    """What a description does not know by itself: it comes from the vocabulary, the recipe and the objective."""
+    """What a description does not know by itself: it comes from the vocabulary, the recipe and the
+    objective."""
 
     vocabulary: int
     """Rows of the embedding: the tokenizer's size."""
@@ -31,7 +32,8 @@ class Sizes(NamedTuple):
 
 
 class Initial(NamedTuple):
-    """How a parameter starts: `normal` with standard deviation `scale`, `uniform` in ±scale, or `constant` at scale."""
+    """How a parameter starts: `normal` with standard deviation `scale`, `uniform` in ±scale, or `constant` at
+    scale."""
 
     kind: str
     scale: float
@@ -41,8 +43,8 @@ class Model(Member, ABC):
     """Base of all architectures: a frozen description."""
 
     gives: ClassVar[frozenset[str]]
-    """Capabilities: what may be seen (`causal`, `full`, `prefix`, `general`), side inputs (`source`, `types`), `packed`
-    (several documents in a row), `carries` (state can go on from window to window)."""
+    """Capabilities: what may be seen (`causal`, `full`, `prefix`, `general`), side inputs (`source`,
+    `types`), `packed` (several documents in a row), `carries` (state can go on from window to window)."""
 
     @abstractmethod
     def parameter_count(self, sizes: Sizes) -> int:
@@ -50,8 +52,9 @@ class Model(Member, ABC):
 
     @abstractmethod
     def flops_per_token(self, sizes: Sizes) -> int:
-        """Floating-point operations to train on one token, forward and backward: 6 per weight that multiplies, and
-        12 · depth · width · (window / 2) for causal attention (Kaplan et al., 2020; Hoffmann et al., 2022)."""
+        """Floating-point operations to train on one token, forward and backward: 6 per weight that
+        multiplies, and 12 · depth · width · (window / 2) for causal attention (Kaplan et al., 2020; Hoffmann
+        et al., 2022)."""
 
     @abstractmethod
     def build(self, sizes: Sizes) -> "Network":
@@ -59,10 +62,12 @@ class Model(Member, ABC):
 
 
 class Network(nn.Module, ABC):
-    """Base of all networks. It encodes rows into hidden states; its heads answer what the batch asks of them."""
+    """Base of all networks. It encodes rows into hidden states; its heads answer what the batch asks of
+    them."""
 
     heads: nn.ModuleDict
-    """By head name: modules with `forward(hidden (K, width), asked) -> {term: sum}` and `logits(hidden) -> (…, outputs)`."""
+    """By head name: modules with `forward(hidden (K, width), asked) -> {term: sum}` and `logits(hidden) ->
+    (…, outputs)`."""
     embedding: nn.Embedding
 
     @abstractmethod
@@ -71,9 +76,9 @@ class Network(nn.Module, ABC):
     ) -> tuple[Tensor, Any]:
         """Hidden states (B, T, width), and the state after the last place of each row (detached).
 
-        `state` is what an earlier call returned: recurrent state, or a key–value cache that holds the past's keys, values,
-        segment, order and seen. Rows where `continues` is false start from nothing. Rows padded on the right (segment −1)
-        leave the state of their last real place.
+        `state` is what an earlier call returned: recurrent state, or a key–value cache that holds the past's
+        keys, values, segment, order and seen. Rows where `continues` is false start from nothing. Rows padded
+        on the right (segment −1) leave the state of their last real place.
         """
 
     def forward(self, batch: Batch, state: Any = None) -> Answer:
@@ -93,7 +98,8 @@ class Network(nn.Module, ABC):
         return sums
 
     def logits(self, hidden: Tensor, head: str = "tokens") -> Tensor:
-        """What a head says at hidden states (…, width): unnormalised log-probabilities (…, outputs) in float32."""
+        """What a head says at hidden states (…, width): unnormalised log-probabilities (…, outputs) in
+        float32."""
         module: Any = self.heads[head]
         said: Tensor = module.logits(hidden)
         return said
@@ -115,6 +121,7 @@ class Network(nn.Module, ABC):
         """How the parameter of that name starts; the table is in the docstring of the model's file."""
 
     def undecayed(self) -> Sequence[str]:
-        """Parameters that weight decay leaves alone, by name: by default all that are not matrices, and embeddings."""
+        """Parameters that weight decay leaves alone, by name: by default all that are not matrices, and
+        embeddings."""
         tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
         return [n for n, p in self.named_parameters() if p.ndim < 2 or id(p) in tables]

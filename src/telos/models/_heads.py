@@ -1,7 +1,8 @@
-"""Heads: the end of a model. Each gets the hidden states of the places it is asked about, and answers with sums.
+"""Heads: the end of a model. Each gets the hidden states of the places it is asked about, and answers with
+sums.
 
-The asked places are gathered before the projection, and the projection is one with its loss, so the logits of all places
-never exist. Every weight of a head is used inside its `forward`.
+The asked places are gathered before the projection, and the projection is one with its loss, so the logits of
+all places never exist. Every weight of a head is used inside its `forward`.
 """
 
 from collections.abc import Sequence
@@ -18,8 +19,8 @@ __all__ = ["ClassHead", "TokenHead", "build_heads", "head_counts"]
 class TokenHead(nn.Module):
     """Linear to the vocabulary and cross-entropy; `tied` shares the weight of the embedding.
 
-    The embedding is held in a list, not as a submodule: its weight has one name and one entry in the state, and stays
-    shared whatever is done to the embedding (a copy, a move from the meta device, a load).
+    The embedding is held in a list, not as a submodule: its weight has one name and one entry in the state,
+    and stays shared whatever is done to the embedding (a copy, a move from the meta device, a load).
     """
 
     def __init__(
@@ -81,7 +82,8 @@ def build_heads(
 ) -> nn.ModuleDict:
     """The heads an objective needs, by name, for hidden states of `width`.
 
-    A head for tokens shares the weight of `tied` where that is given and has as many rows as the head has outputs.
+    A head for tokens shares the weight of `tied` where that is given and has as many rows as the head has
+    outputs.
     """
     heads = nn.ModuleDict()
     for spec in specs:
@@ -96,7 +98,8 @@ def build_heads(
 def head_counts(
     specs: Sequence[HeadSpec], width: int, *, tied_rows: int = 0, bias: bool = False
 ) -> tuple[int, int]:
-    """(parameters of the heads, weights that multiply), in closed form; a tied weight multiplies but is counted elsewhere.
+    """(parameters of the heads, weights that multiply), in closed form; a tied weight multiplies but is
+    counted elsewhere.
 
     `tied_rows` is the rows of the embedding that token heads share, or 0.
     """

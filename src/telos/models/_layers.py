@@ -1,4 +1,5 @@
-"""Layers that architectures are put together from: norms, feed-forwards, positions, attention, and the block of them.
+"""Layers that architectures are put together from: norms, feed-forwards, positions, attention, and the block
+of them.
 
 Each takes its parts as arguments; a variant is another class, not another flag.
 """
@@ -37,8 +38,8 @@ class Turn(Protocol):
 class Rotary:
     """Rotary positions (Su et al., 2021), the half-split convention of Hugging Face's Llama.
 
-    The pair (x[i], x[i + width / 2]) of a head is turned by position · base^(−2i / width). Angles are made anew for each
-    batch from its positions: there is no table to outgrow and no buffer to initialise.
+    The pair (x[i], x[i + width / 2]) of a head is turned by position · base^(−2i / width). Angles are made
+    anew for each batch from its positions: there is no table to outgrow and no buffer to initialise.
     """
 
     def __init__(self, positions: Tensor, width: int, base: float, kind: torch.dtype) -> None:
@@ -59,9 +60,11 @@ def stay(heads: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head attention with one matrix for queries, keys and values; several query heads may share a key head.
+    """Multi-head attention with one matrix for queries, keys and values; several query heads may share a key
+    head.
 
-    Grouped-query attention: Ainslie et al., 2023. The rows of `inward` are all queries, then all keys, then all values.
+    Grouped-query attention: Ainslie et al., 2023. The rows of `inward` are all queries, then all keys, then
+    all values.
     """
 
     def __init__(self, width: int, heads: int, key_heads: int, dropout: float, bias: bool) -> None:
@@ -108,7 +111,8 @@ class Gelu(nn.Module):
 
 
 class SwiGlu(nn.Module):
-    """silu(x · gate) ⊙ (x · up), then down (Shazeer, 2020). The rows of `inward` are the gate's, then up's."""
+    """silu(x · gate) ⊙ (x · up), then down (Shazeer, 2020). The rows of `inward` are the gate's, then
+    up's."""
 
     def __init__(self, width: int, inner: int, bias: bool) -> None:
         super().__init__()

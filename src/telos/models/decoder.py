@@ -1,10 +1,11 @@
-"""The decoder: GPT-2 (Radford et al., 2019) and Llama (Touvron et al., 2023) in one file; its parts are chosen by name.
+"""The decoder: GPT-2 (Radford et al., 2019) and Llama (Touvron et al., 2023) in one file; its parts are
+chosen by name.
 
     GPT-2 style    positions = "learned"   norm = "layer"   feed = "gelu"      biases with norm = "layer"
     Llama style    positions = "rotary"    norm = "rms"     feed = "swiglu"    no biases
 
-Blocks normalise before they mix, and once more after the last. What a place may see comes with the rows, so the same
-network is causal, bidirectional or anything between.
+Blocks normalise before they mix, and once more after the last. What a place may see comes with the rows, so
+the same network is causal, bidirectional or anything between.
 
 First values, for depth N (GPT-2's):
 
@@ -86,8 +87,8 @@ class Feed(Settings):
 
     kind: Literal["swiglu", "gelu"] = "swiglu"
     width: int = Field(0, ge=0)
-    """Inner width; 0 means 4 · width for gelu, and 8/3 · width rounded up to a multiple of 64 for swiglu, which has three
-    matrices where gelu has two: so both hold nearly the same number of weights."""
+    """Inner width; 0 means 4 · width for gelu, and 8/3 · width rounded up to a multiple of 64 for swiglu,
+    which has three matrices where gelu has two: so both hold nearly the same number of weights."""
 
 
 @final
@@ -180,7 +181,8 @@ class Decoder(Model):
 
 
 class Cache(NamedTuple):
-    """What later places need of earlier ones: their keys and values by layer, and what may be seen of them."""
+    """What later places need of earlier ones: their keys and values by layer, and what may be seen of
+    them."""
 
     layers: tuple[Past, ...]
     segment: Tensor

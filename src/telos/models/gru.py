@@ -1,8 +1,9 @@
-"""Recurrent language models: embedding → GRU (Cho et al., 2014) or LSTM (Hochreiter and Schmidhuber, 1997) → linear.
+"""Recurrent language models: embedding → GRU (Cho et al., 2014) or LSTM (Hochreiter and Schmidhuber, 1997) →
+linear.
 
-The classic baseline is `{ embedding = 300, width = 1024 }` over a vocabulary of 5000. The dropouts are those of
-word-level models (Zaremba et al., 2014; Gal and Ghahramani, 2016; Merity et al., 2018). One document per row: state
-cannot be cleared inside a row, but it can go on from window to window.
+The classic baseline is `{ embedding = 300, width = 1024 }` over a vocabulary of 5000. The dropouts are those
+of word-level models (Zaremba et al., 2014; Gal and Ghahramani, 2016; Merity et al., 2018). One document per
+row: state cannot be cleared inside a row, but it can go on from window to window.
 
 First values:
 
@@ -58,8 +59,8 @@ class Gru(Model):
     """Layers."""
     cell: Literal["gru", "lstm"] = "gru"
     projection: int = Field(0, ge=0)
-    """Width that the last layer's output is brought to by a matrix before the head; 0 for none. A tied head needs the
-    embedding's width, and gets this matrix by itself."""
+    """Width that the last layer's output is brought to by a matrix before the head; 0 for none. A tied head
+    needs the embedding's width, and gets this matrix by itself."""
     tied: bool = False
     """The head shares the embedding's weight."""
     dropout: Dropout = Dropout()
@@ -109,7 +110,8 @@ class Gru(Model):
 class GruNetwork(Network):
     """Embedding, recurrent layers, an optional projection, heads.
 
-    State is `{"hidden": …}`, for LSTM `{"hidden": …, "cells": …}`, each (B, depth, width): after the last place of each row.
+    State is `{"hidden": …}`, for LSTM `{"hidden": …, "cells": …}`, each (B, depth, width): after the last
+    place of each row.
     """
 
     def __init__(self, model: Gru, sizes: Sizes) -> None:
@@ -127,7 +129,8 @@ class GruNetwork(Network):
     def encode(
         self, main: Rows, source: Rows | None = None, state: Any = None, continues: Tensor | None = None
     ) -> tuple[Tensor, Any]:
-        """Hidden states (B, T, width), and the state; in training it is left out where no row is ever continued."""
+        """Hidden states (B, T, width), and the state; in training it is left out where no row is ever
+        continued."""
         assert source is None, "a recurrent network has no source side"
         before = self._start(main, state, continues)
         keep = not self.training or continues is not None
@@ -178,9 +181,10 @@ class GruNetwork(Network):
         return x * functional.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), share)
 
     def _run(
-        self, layer: nn.RNNBase, x: Tensor, start: list[Tensor], lengths: Tensor | None
+        self, layer: nn.Module, x: Tensor, start: list[Tensor], lengths: Tensor | None
     ) -> tuple[Tensor, list[Tensor]]:
-        """One layer over x (B, T, inward) from `start`: its output (B, T, width), and the state of each row's last place."""
+        """One layer over x (B, T, inward) from `start`: its output (B, T, width), and the state of each row's
+        last place."""
         weights = _weights(layer, self.model.dropout.weights if self.training else 0.0)
         first = [part.unsqueeze(0).contiguous() for part in start]
         if self.model.cell == "gru":
@@ -195,14 +199,16 @@ class GruNetwork(Network):
         return out, [end[0] for end in ends]
 
 
-def _weights(layer: nn.RNNBase, dropped: float) -> list[Tensor]:
-    """A layer's parameters in the kernel's order; a share of those from state to state dropped (Merity et al., 2018)."""
+def _weights(layer: Any, dropped: float) -> list[Tensor]:
+    """A layer's parameters in the kernel's order; a share of those from state to state dropped (Merity et
+    al., 2018)."""
     inward, across, *biases = (getattr(layer, name) for name in layer._all_weights[0])
     return [inward, functional.dropout(across, dropped) if dropped else across, *biases]
 
 
 def _last(out: Tensor, lengths: Tensor, start: Tensor) -> Tensor:
-    """A GRU's output is its state: the one at each row's last real place, or the first where there is none."""
+    """A GRU's output is its state: the one at each row's last real place, or the first where there is
+    none."""
     place = (lengths - 1).clamp(min=0)
     found = out[torch.arange(len(out), device=out.device), place]
     return torch.where((lengths == 0).unsqueeze(1), start.to(found.dtype), found)
@@ -211,8 +217,10 @@ def _last(out: Tensor, lengths: Tensor, start: Tensor) -> Tensor:
 def _packed_lstm(
     x: Tensor, first: list[Tensor], weights: list[Tensor], lengths: Tensor, training: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    """An LSTM over rows of unequal length, each at least one: only here are the cells of a row's last place to be had."""
+    """An LSTM over rows of unequal length, each at least one: only here are the cells of a row's last place
+    to be had."""
     packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+    assert packed.sorted_indices is not None and packed.unsorted_indices is not None
     start = [part.index_select(1, packed.sorted_indices) for part in first]
     out, *ends = torch.lstm(packed.data, packed.batch_sizes, start, weights, True, 1, 0.0, training, False)
     padded, _ = pad_packed_sequence(packed._replace(data=out), batch_first=True, total_length=x.shape[1])

@@ -1,6 +1,7 @@
 """What an optimizer is: frozen settings that build a `torch.optim.Optimizer`.
 
-To add one, write a file in this folder with one final class that derives from `Optimizer`. Nothing else is edited.
+To add one, write a file in this folder with one final class that derives from `Optimizer`. Nothing else is
+edited.
 """
 
 from abc import ABC, abstractmethod
@@ -10,12 +11,12 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from telos.config import Settings
+from telos.config import Member
 
 __all__ = ["Optimizer", "fused"]
 
 
-class Optimizer(Settings, ABC):
+class Optimizer(Member, ABC):
     """Base of all optimizers. Groups come from `parameter_groups`, which has put the decay into them."""
 
     rate: float = Field(1e-3, gt=0)
@@ -29,6 +30,7 @@ class Optimizer(Settings, ABC):
 
 
 def fused(groups: Sequence[dict[str, Any]]) -> bool:
-    """Whether one kernel can update all parameters: where every one of them is on a device known to have it."""
+    """Whether one kernel can update all parameters: where every one of them is on a device known to have
+    it."""
     devices = {parameter.device.type for group in groups for _, parameter in group["params"]}
     return devices <= {"cpu", "cuda"}

@@ -1,4 +1,5 @@
-"""Which parameters are trained, and which of them decay. Each is in exactly one group, once, whatever shares it."""
+"""Which parameters are trained, and which of them decay. Each is in exactly one group, once, whatever shares
+it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +13,13 @@ __all__ = ["parameter_groups"]
 def parameter_groups(networks: Mapping[str, Network], decay: float) -> list[dict[str, Any]]:
     """Two groups for a `torch.optim.Optimizer`: what decays, with `weight_decay = decay`, and what does not.
 
-    `params` is a list of (`role.name`, parameter), so that the optimizer's state can be told by name. Parameters that are
-    frozen (`requires_grad` is false) are in no group; one that several names or networks share is in one, under its first name.
+    `params` is a list of (`role.name`, parameter), so that the optimizer's state can be told by name.
+    Parameters that are frozen (`requires_grad` is false) are in no group; one that several names or networks
+    share is in one, under its first name.
 
     Raises:
-        ConfigError: a network's `undecayed` names something that is not one of its parameters, or nothing can be trained.
+        ConfigError: a network's `undecayed` names something that is not one of its parameters, or nothing can
+        be trained.
     """
     decayed: list[tuple[str, Any]] = []
     undecayed: list[tuple[str, Any]] = []

@@ -1,4 +1,5 @@
-"""The learning rate over a run, as a factor of its peak: a pure function of the step and the share of the budget used.
+"""The learning rate over a run, as a factor of its peak: a pure function of the step and the share of the
+budget used.
 
     factor = warm-up(step) · course(progress)
 
@@ -6,9 +7,9 @@
     wsd         1, then straight down to final over the last `decay` share   (Hu et al., 2024)
     constant    1
 
-The warm-up is a factor and not a stretch of its own, because a budget in minutes does not say in advance at which share
-of it a step will come. For the same reason the course depends on the budget alone: to stop early, or to stop and go on,
-leaves every step's rate as it was.
+The warm-up is a factor and not a stretch of its own, because a budget in minutes does not say in advance at
+which share of it a step will come. For the same reason the course depends on the budget alone: to stop early,
+or to stop and go on, leaves every step's rate as it was.
 """
 
 import math
@@ -34,10 +35,12 @@ class ScheduleSettings(Settings):
 
 
 def rate_at(settings: ScheduleSettings, step: int, progress: float) -> float:
-    """Factor of the peak rate for `step` (counted from 0), before which the share `progress` of the budget was used.
+    """Factor of the peak rate for `step` (counted from 0), before which the share `progress` of the budget
+    was used.
 
-    A warm-up of w steps gives 1/w at step 0 and 1 from step w − 1 on. A warm-up of a share starts at a hundredth, so that
-    no step is without effect. The course reaches `final` at progress 1, which is one step after the last.
+    A warm-up of w steps gives 1/w at step 0 and 1 from step w − 1 on. A warm-up of a share starts at a
+    hundredth, so that no step is without effect. The course reaches `final` at progress 1, which is one step
+    after the last.
     """
     return _warmth(settings.warmup, step, progress) * _course(settings, min(max(progress, 0.0), 1.0))
 
