@@ -7,15 +7,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from telos import models, objectives, optim
 from telos.config import Settings, read
-from telos.data import sources
 from telos.find import names
 from telos.recipe import Recipe
 
-__all__ = ["FULL", "dotted_keys", "flips", "misspelt", "put", "settings_classes", "table_of"]
-
-
-def table_of(settings: Settings) -> dict[str, Any]:
-    return settings.table()
+__all__ = ["FULL", "dotted_keys", "flips", "misspelt", "put", "settings_classes"]
 
 
 def dotted_keys(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -114,14 +109,15 @@ def _others(annotation: Any, value: Any) -> Iterator[Any]:
 
 def _full() -> list[dict[str, Any]]:
     """Whole recipes, every default written out, that between them hold every member of every open set of a recipe."""
-    small: dict[str, Any] = {"together": {"of": ["causal"]}, "mixture": {"of": ["causal", "causal"], "shares": [1, 2]}}
-    tables: list[dict[str, Any]] = [{}]
-    tables += [{"objective": {"name": name, **small.get(name, {})}} for name in names(objectives)]
-    tables += [{"model": {"name": name}} for name in names(models)]
-    tables += [{"train": {"optimizer": {"name": name}}} for name in names(optim)]
-    tables += [{"data": {"source": {"name": name}}} for name in names(sources)]
+    made_of: dict[str, Any] = {"together": {"of": ["causal"]}, "mixture": {"of": ["causal", "causal"], "shares": [1, 2]}}
+    track = {"wandb": {"project": "p"}, "mlflow": {"experiment": "e"}}
+    text = {"data": {"path": "texts"}}
+    tables: list[dict[str, Any]] = [{"data": {"source": "python_library"}}, text]
+    tables += [{**text, "objective": {"name": name, **made_of.get(name, {})}} for name in names(objectives)]
+    tables += [{**text, "model": {"name": name}} for name in names(models)]
+    tables += [{**text, "train": {"optimizer": name, "budget": {"steps": 9}}} for name in names(optim)]
+    tables += [{**text, "train": {"budget": {"steps": 9}, "watch": {"log": track}}}]
     return [read(Recipe, table).table() for table in tables]
 
 
 FULL = _full()
-

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from telos import objectives
 from telos.batch import Cut, Example, HeadSpec, Read
 from telos.config import Lax, member
+from telos.errors import ConfigError
 from telos.objectives._base import Objective
 from telos.objectives.together import union
 from telos.tokenizer import Tokenizer
@@ -40,8 +41,18 @@ class Mixture(Objective):
         return self
 
     def cut(self, window: int) -> Cut:
-        """One cut must serve all, since a sample's objective is drawn after it is read: the one with the shortest pieces."""
-        return min((objective.cut(window) for objective in self.of), key=lambda cut: cut.length)
+        """One cut must serve all, since a sample's objective is drawn after it is read: the shortest pieces that any of them
+        wants, with the overlap and the begin and end tokens that any of them wants."""
+        cuts = [objective.cut(window) for objective in self.of]
+        length, overlap = min(cut.length for cut in cuts), max(cut.overlap for cut in cuts)
+        if length <= overlap:
+            raise ConfigError(f"train.window = {window}: too small for all objectives of the mixture; make it larger.")
+        return Cut(
+            length=length,
+            overlap=overlap,
+            begin=any(cut.begin for cut in cuts),
+            end=any(cut.end for cut in cuts),
+        )
 
     def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
         shares = np.array(self.shares or [1.0] * len(self.of))

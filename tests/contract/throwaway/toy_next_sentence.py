@@ -5,7 +5,7 @@ from typing import final
 import numpy as np
 
 from telos.batch import Ask, Cut, Example, HeadSpec, Read, Side
-from telos.errors import DataError
+from telos.errors import ConfigError, DataError
 from telos.objectives._base import Objective
 from telos.tokenizer import Tokenizer
 
@@ -15,6 +15,8 @@ class ToyNextSentence(Objective):
     """Two halves, one question with two answers."""
 
     def cut(self, window: int) -> Cut:
+        if window < 5:
+            raise ConfigError(f"train.window = {window}: two sentences and three marks need at least 5 places.")
         return Cut(length=window - 3)
 
     def requires(self) -> frozenset[str]:

@@ -5,6 +5,7 @@ from typing import final
 import numpy as np
 
 from telos.batch import Ask, Cut, Example, Read, Side
+from telos.errors import ConfigError
 from telos.objectives._base import Objective
 from telos.objectives.toy_span import ToySpan
 from telos.tokenizer import Tokenizer
@@ -18,7 +19,10 @@ class ToySpanPrefix(Objective):
     """How spans are taken out."""
 
     def cut(self, window: int) -> Cut:
-        return Cut(length=max(1, self.of.cut(window).length - 3 * self.of.spans - 1))
+        spans = 3 * self.of.spans + 1
+        if window <= spans:
+            raise ConfigError(f"train.window = {window}: {self.of.spans} spans and a prefix need more than {spans} places.")
+        return Cut(length=window - spans)
 
     def requires(self) -> frozenset[str]:
         return frozenset({"prefix"})

@@ -1,0 +1,120 @@
+"""A recipe: all that a run is, as one class of settings. Together with the text it decides every number that comes out."""
+
+from typing import Any, final
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from telos import models, objectives
+from telos.config import Settings, member
+from telos.data.settings import DataSettings
+from telos.errors import ConfigError
+from telos.evaluate.likelihood import EvaluateSettings
+from telos.find import find, names
+from telos.generate.left_to_right import GenerateSettings
+from telos.losses import LossSettings
+from telos.models._base import Model
+from telos.objectives._base import Objective
+from telos.tokenizer import TokenizerSettings
+from telos.train.settings import BudgetSettings, TrainSettings
+
+__all__ = ["VERSION", "Recipe", "models_that_fit"]
+
+VERSION = 1
+"""Raised when a recipe that an older Telos wrote would mean something else."""
+
+
+@final
+class Recipe(Settings):
+    """A run: data, a vocabulary, an objective, a model and a budget."""
+
+    version: int = Field(VERSION, ge=1)
+    """Of the recipe's format."""
+    name: str = "run"
+    """The run's folder is runs/NAME."""
+    seed: int = Field(0, ge=0, lt=1 << 63)
+    """Decides first weights, order of the text, dropout and samples."""
+    objective: member(objectives, Objective) = Field("causal", validate_default=True)  # type: ignore[valid-type]
+    """A file name in objectives/ and its settings."""
+    data: DataSettings
+    """Where the text is, how it is cleaned and split."""
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    """The vocabulary."""
+    model: member(models, Model) = Field("decoder", validate_default=True)  # type: ignore[valid-type]
+    """A file name in models/ and its settings."""
+    loss: LossSettings = LossSettings()
+    """Modifiers of the loss in training."""
+    train: TrainSettings = TrainSettings(budget=BudgetSettings(epochs=4.0))
+    """Budget, optimizer, schedule, what is done on the way."""
+    evaluate: EvaluateSettings = EvaluateSettings()
+    """How held-out text is scored."""
+    generate: GenerateSettings = GenerateSettings()
+    """How samples are drawn."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_newer(cls, given: Any) -> Any:
+        """Before anything else: a newer recipe may well hold keys that are unknown here."""
+        version = given.get("version", VERSION) if isinstance(given, dict) else VERSION
+        if isinstance(version, int) and version > VERSION:
+            hint = f"= {version} is newer than this Telos, which knows recipes up to version {VERSION}. Upgrade Telos."
+            raise PydanticCustomError("telos", "{hint}", {"key": "version", "hint": hint})
+        return given
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder(cls, name: str) -> str:
+        letters = name.replace("-", "").replace("_", "").replace(".", "")
+        if not letters.isalnum() or name.startswith((".", "-")) or name == "prepared" or len(name.encode()) > 200:
+            raise ValueError('must be letters, digits, "-", "_" and ".", and not "prepared": the run\'s folder is called so')
+        return name
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Recipe":
+        self._check_sight()
+        self._check_windows()
+        return self
+
+    def _check_sight(self) -> None:
+        missing = self.objective.requires() - self.model.gives
+        if missing:
+            fit = models_that_fit(self.objective)
+            instead = f"These models do: {', '.join(fit)}." if fit else "No model here does."
+            raise ValueError(
+                f"objective = {self.objective.name!r} needs a model that gives {_listed(missing)}; "
+                f"model = {self.model.name!r} gives {_listed(self.model.gives)}. {instead}"
+            )
+        if self.train.loader.carry and "carries" not in self.model.gives:
+            raise ValueError(
+                f"train.loader.carry: model = {self.model.name!r} has no state that goes on from window to window. "
+                f"Leave it out, or take one of: {', '.join(_giving({'carries'})) or 'none here'}."
+            )
+
+    def _check_windows(self) -> None:
+        try:
+            self.objective.cut(self.train.window)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        window = self.evaluate.window or self.train.window
+        if window > self.train.window and "carries" not in self.model.gives:
+            raise ValueError(
+                f"evaluate.window = {window} is more than train.window = {self.train.window}, which is as far as "
+                f"model = {self.model.name!r} has places."
+            )
+        if self.evaluate.stride > window:
+            raise ValueError(
+                f"evaluate.stride = {self.evaluate.stride} is more than the window of {window}: tokens would be left out"
+            )
+
+
+def models_that_fit(objective: Objective) -> list[str]:
+    """The models that give all that an objective requires."""
+    return _giving(objective.requires())
+
+
+def _giving(required: frozenset[str] | set[str]) -> list[str]:
+    return [name for name in names(models) if required <= find(models, name, Model).gives]
+
+
+def _listed(capabilities: frozenset[str]) -> str:
+    return ", ".join(sorted(capabilities)) or "nothing"
