@@ -50,7 +50,7 @@ _PROBED = 64  # pieces whose length is looked at to choose the size of a block
 
 
 class LoaderSettings(Settings):
-    """How batches are made; of these, only `block` changes what is in them."""
+    """How batches are made; only `block` and `carry` change what is in them."""
 
     workers: int = Field(0, ge=0, le=256)
     """Processes that make batches ahead of training; 0 makes them in the training process."""
@@ -58,6 +58,8 @@ class LoaderSettings(Settings):
     """Seconds to wait for a worker before the run is stopped with an error."""
     block: int = Field(32, ge=1)
     """Steps whose samples are packed into rows together: more fill the rows better and shuffle wider."""
+    carry: bool = False
+    """Rows go on where the same row of the step before ended, with the model's recurrent state."""
 
 
 _DEFAULT = LoaderSettings()
@@ -91,8 +93,6 @@ class LoaderPlan:
     seed: int = 0
     packed: bool = False
     """Rows may hold several documents."""
-    carry: bool = False
-    """Rows go on where the same row of the step before ended."""
     settings: LoaderSettings = _DEFAULT
 
 
@@ -110,7 +110,7 @@ class Step:
     """How much of that epoch is done after this step; 1 at its end."""
 
 
-def steps(plan: LoaderPlan, place: Place) -> Iterator[Step]:
+def steps(plan: LoaderPlan, place: Place) -> Generator[Step, None, None]:
     """Steps without end, from `place` on: the same whatever the number of workers.
 
     Raises:
@@ -147,7 +147,7 @@ def dead_worker(error: BaseException) -> TrainingError | None:
         return None
     return TrainingError(
         f"A loader worker died or hangs ({str(error).splitlines()[0]}). Often memory ran out: try "
-        "fewer workers (train.loader.workers), or 0. The run goes on from its last checkpoint when it is started again."
+        "fewer workers (train.loader.workers), or 0. Started again, the run goes on from its last checkpoint."
     )
 
 
@@ -299,7 +299,7 @@ def _filler(example: Example) -> Example:
 
 
 def _layout(plan: LoaderPlan) -> _Layout:
-    return _Carried(plan) if plan.carry else _Shuffled(plan)
+    return _Carried(plan) if plan.settings.carry else _Shuffled(plan)
 
 
 def _share(rows: list[Row], turn: int, turns: int) -> list[Row]:
@@ -402,12 +402,13 @@ def _start(
 
 
 def _stop(iterator: Any) -> None:
-    """End the workers, even those that hang: they ignore polite signals."""
-    workers = list(getattr(iterator, "_workers", ()))
+    """End the workers; those that hang are killed, since they ignore polite signals."""
+    workers = list(iterator._workers)
+    iterator._shutdown_workers()
     for worker in workers:
-        worker.kill()
-    for worker in workers:
-        worker.join()
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
 
 
 def _as_it_is(block: Any) -> Any:

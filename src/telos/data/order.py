@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["block_rng", "permuted", "sample_rng"]
+__all__ = ["block_rng", "mixed", "permuted", "sample_rng"]
 
 T = TypeVar("T", int, NDArray[np.uint64])
 
@@ -40,12 +40,12 @@ def permuted(index: ArrayLike, n: int, seed: int, epoch: int) -> NDArray[np.int6
 
 def sample_rng(seed: int, epoch: int, sample: int) -> np.random.Generator:
     """The randomness that belongs to one sample in one epoch, whoever asks and in which order."""
-    return np.random.Generator(np.random.Philox(key=[_mixed(seed, epoch), _mixed(sample, 1)]))
+    return np.random.Generator(np.random.Philox(key=[mixed(seed, epoch), mixed(sample, 1)]))
 
 
 def block_rng(seed: int, epoch: int, block: int) -> np.random.Generator:
     """The randomness that belongs to one block of an epoch's order: how its rows are shuffled."""
-    return np.random.Generator(np.random.Philox(key=[_mixed(seed, epoch), _mixed(block, 2)]))
+    return np.random.Generator(np.random.Philox(key=[mixed(seed, epoch), mixed(block, 2)]))
 
 
 def _network(value: NDArray[np.uint64], half: int, keys: list[int]) -> NDArray[np.uint64]:
@@ -59,18 +59,18 @@ def _network(value: NDArray[np.uint64], half: int, keys: list[int]) -> NDArray[n
 
 def _scrambled(value: T) -> T:
     """The finaliser of SplitMix64: each bit of the value moves all of the result (Steele et al., 2014)."""
-    mixed: Any = value
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
-    return cast(T, mixed ^ (mixed >> 31))
+    bits: Any = value
+    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & _MASK
+    return cast(T, bits ^ (bits >> 31))
 
 
 def _keys(seed: int, epoch: int) -> list[int]:
-    start = _mixed(seed, epoch)
+    start = mixed(seed, epoch)
     return [(start + _GOLDEN * turn) & _MASK for turn in range(1, ROUNDS + 1)]
 
 
-def _mixed(first: int, second: int) -> int:
+def mixed(first: int, second: int) -> int:
     """Two numbers as one of 64 bits; neighbouring numbers give unrelated results."""
-    mixed = _scrambled(first * _GOLDEN & _MASK)
-    return _scrambled((mixed + (second + 1) * _GOLDEN) & _MASK)
+    once = _scrambled(first * _GOLDEN & _MASK)
+    return _scrambled((once + (second + 1) * _GOLDEN) & _MASK)

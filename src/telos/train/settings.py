@@ -1,0 +1,123 @@
+"""The settings of training."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from telos import optim
+from telos.config import Settings, member
+from telos.data.loader import Documents, LoaderPlan, LoaderSettings, Makes
+from telos.errors import ConfigError
+from telos.optim._base import Optimizer
+from telos.optim._schedule import ScheduleSettings
+from telos.tokenizer import Tokenizer
+from telos.train.log import LogSettings
+
+__all__ = ["BudgetSettings", "ComputeSettings", "TrainSettings", "WatchSettings"]
+
+
+class BudgetSettings(Settings):
+    """When training ends: at the first of these that is reached."""
+
+    steps: int | None = Field(None, ge=1)
+    """Optimizer steps."""
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the training split."""
+    tokens: int | None = Field(None, ge=1)
+    """Tokens read, padding left out."""
+    minutes: float | None = Field(None, gt=0)
+    """Minutes of training over all attempts, evaluation and saving left out."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> "BudgetSettings":
+        if not any(value is not None for value in (self.steps, self.epochs, self.tokens, self.minutes)):
+            raise ValueError("needs at least one of steps, epochs, tokens, minutes: when shall training end?")
+        return self
+
+    def share(self, *, steps: int, epochs: float, tokens: int, minutes: float) -> float:
+        """The share of the budget that is used: 1 or more at the end."""
+        used = [(steps, self.steps), (epochs, self.epochs), (tokens, self.tokens), (minutes, self.minutes)]
+        return max(amount / limit for amount, limit in used if limit is not None)
+
+
+class WatchSettings(Settings):
+    """What is done now and then while a run trains, counted in steps."""
+
+    evaluate_every: int = Field(500, ge=0)
+    """Steps between evaluations on the validation split; 0 for at the end only."""
+    checkpoint_every: int = Field(500, ge=0)
+    """Steps between checkpoints; 0 for at the end only."""
+    keep: int = Field(2, ge=1)
+    """Newest checkpoints that stay; the best on validation stays as well."""
+    log_every: int = Field(10, ge=1)
+    """Steps between lines of `metrics.jsonl`."""
+    stop_after_bad: int = Field(10, ge=1)
+    """Steps in a row with a non-finite loss or gradient after which the run stops; fewer are skipped."""
+    log: LogSettings = LogSettings()
+    """Where figures go beside `metrics.jsonl`."""
+
+
+class ComputeSettings(Settings):
+    """How a step is computed."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What matrix products are computed in; "auto" takes bfloat16 where the hardware multiplies in it."""
+    micro_batch: int = Field(0, ge=0)
+    """Rows that go through the model at once, to save memory; 0 for all. Changes nothing but rounding."""
+    clip: float = Field(1.0, ge=0)
+    """Largest norm of the gradient (Pascanu et al., 2013); longer ones are shortened to it, 0 for never."""
+
+
+class TrainSettings(Settings):
+    """How a model is trained."""
+
+    window: int = Field(256, ge=1)
+    """Places in a row: the longest context that is trained."""
+    batch: int = Field(32, ge=1)
+    """Rows in a step."""
+    budget: BudgetSettings
+    """When training ends."""
+    optimizer: member(optim, Optimizer) = Field("adamw", validate_default=True)  # type: ignore[valid-type]
+    """A file name in optim/ and its settings."""
+    schedule: ScheduleSettings = ScheduleSettings()
+    """How the learning rate moves."""
+    compute: ComputeSettings = ComputeSettings()
+    """Precision, micro-batches, clipping."""
+    watch: WatchSettings = WatchSettings()
+    """Evaluation, checkpoints and logs on the way."""
+    loader: LoaderSettings = LoaderSettings()
+    """How batches are made."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "TrainSettings":
+        if self.compute.micro_batch > self.batch:
+            raise ValueError(
+                f"compute.micro_batch = {self.compute.micro_batch} rows is more than batch = {self.batch}: "
+                "a step is cut into micro-batches. Lower it, or raise batch."
+            )
+        return self
+
+    def plan(
+        self, *, corpus: Documents, objective: Makes, tokenizer: Tokenizer, seed: int, gives: frozenset[str]
+    ) -> LoaderPlan:
+        """The loader's plan, for a model that gives these capabilities.
+
+        Raises:
+            ConfigError: state is to be carried by a model that has none.
+        """
+        if self.loader.carry and "carries" not in gives:
+            raise ConfigError(
+                "train.loader.carry: this model has no state that goes on from window to window. "
+                "Leave it out, or take a recurrent model."
+            )
+        return LoaderPlan(
+            corpus=corpus,
+            objective=objective,
+            tokenizer=tokenizer,
+            window=self.window,
+            batch=self.batch,
+            micro_batch=self.compute.micro_batch,
+            seed=seed,
+            packed="packed" in gives,
+            settings=self.loader,
+        )
