@@ -7,13 +7,14 @@ To add an architecture, write a file in this folder with one final class that de
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from telos.batch import Answer, Asked, Batch, HeadSpec, Rows
-from telos.config import Member
+from telos.config import Lax, Member
 from telos.losses import LossSettings
 
 __all__ = ["Initial", "Model", "Network", "Sizes"]
@@ -45,6 +46,9 @@ class Model(Member, ABC):
     gives: ClassVar[frozenset[str]]
     """Capabilities: what may be seen (`causal`, `full`, `prefix`, `general`), side inputs (`source`,
     `types`), `packed` (several documents in a row), `carries` (state can go on from window to window)."""
+
+    vectors: Annotated[Path | None, Lax] = None
+    """A file of word vectors (word2vec, GloVe or fastText, as text) that the embedding starts from."""
 
     @abstractmethod
     def parameter_count(self, sizes: Sizes) -> int:
