@@ -40,6 +40,8 @@ __all__ = ["Encoded", "Stream", "Tokenizer", "TokenizerSettings", "train_tokeniz
 
 CHUNK = 1 << 16
 """Characters that are encoded at once, at most."""
+TOGETHER = 1 << 20
+"""Characters that are given to the library in one call, at most."""
 SPECIALS = ("<|pad|>", "<|begin|>", "<|end|>", "<|mask|>", "<|separate|>")
 PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -157,12 +159,22 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """`encode` of each, on all processors."""
         chunks = [list(self._chunks(text)) for text in texts]
-        try:
-            flat = self._inner.encode_batch_fast([c for cs in chunks for c in cs], add_special_tokens=False)
-        except (UnicodeEncodeError, TypeError) as error:
-            raise DataError(_surrogate(texts)) from error
-        parts = iter(flat)
-        return [_ids([i for _ in cs for i in next(parts).ids]) for cs in chunks]
+        parts = iter([_ids(e.ids) for e in self._encodings([c for cs in chunks for c in cs], fast=True)])
+        return [np.concatenate([_ids([]), *(next(parts) for _ in cs)]) for cs in chunks]
+
+    def _encodings(self, chunks: Sequence[str], fast: bool) -> Iterator[library.Encoding]:
+        """The library's encodings, which take a hundred bytes per token: a few chunks at a time, so that they never add up."""
+        encode = self._inner.encode_batch_fast if fast else self._inner.encode_batch
+        begin = 0
+        while begin < len(chunks):
+            end, size = begin, 0
+            while end < len(chunks) and (end == begin or size + len(chunks[end]) <= TOGETHER):
+                size, end = size + len(chunks[end]), end + 1
+            try:
+                yield from encode(chunks[begin:end], add_special_tokens=False)
+            except (UnicodeEncodeError, TypeError) as error:
+                raise DataError(_surrogate(chunks[begin:end])) from error
+            begin = end
 
     def encode_words(self, text: str) -> Encoded:
         """`encode`, and which tokens begin a word and a sentence of the text.
@@ -178,16 +190,12 @@ class Tokenizer:
     def encode_offsets(self, text: str) -> tuple[Ids, Ids]:
         """Ids (n,), and for each token where its text begins and ends in `text`, in characters (n, 2)."""
         chunks = list(self._chunks(text))
-        try:
-            encodings = self._inner.encode_batch(chunks, add_special_tokens=False)
-        except (UnicodeEncodeError, TypeError) as error:
-            raise DataError(_surrogate([text])) from error
-        at, before = [], 0
-        for chunk, encoding in zip(chunks, encodings, strict=True):
+        ids, at, before = [_ids([])], [np.zeros((0, 2), np.int64)], 0
+        for chunk, encoding in zip(chunks, self._encodings(chunks, fast=False), strict=True):
+            ids.append(_ids(encoding.ids))
             at.append(np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2) + before)
             before += len(chunk)
-        ids = _ids([i for encoding in encodings for i in encoding.ids])
-        return ids, np.concatenate(at) if at else np.zeros((0, 2), np.int64)
+        return np.concatenate(ids), np.concatenate(at)
 
     def _chunks(self, text: str) -> Iterator[str]:
         if self.kind != "foreign":

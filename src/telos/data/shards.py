@@ -105,7 +105,7 @@ class ShardWriter:
     def _checked(self, ids: NDArray[np.integer]) -> NDArray[Any]:
         if len(ids):
             low, high = int(ids.min()), int(ids.max())
-            assert 0 <= low and high < self._size, f"ids {low} … {high} in a vocabulary of {self._size}"
+            assert low >= 0 and high < self._size, f"ids {low} … {high} in a vocabulary of {self._size}"
         return np.asarray(ids).astype(self._dtype)
 
     def close(self) -> Header:

@@ -1,0 +1,216 @@
+"""The data card: what is in the prepared data, what was dropped and why, and what the vocabulary makes of it."""
+
+import json
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from telos.data import clean
+from telos.data.documents import Findings
+from telos.data.settings import DataSettings
+from telos.errors import DataError
+from telos.tokenizer import Tokenizer
+
+__all__ = ["Card", "Counts", "Scripts", "read_card"]
+
+_BLOCKS = """
+0000 Common|0041 Latin|005b Common|0061 Latin|007b Common|00aa Latin|00ab Common|00ba Latin|00bb Common|00c0 Latin|02b0 Common
+0370 Greek|0400 Cyrillic|0530 Armenian|0590 Hebrew|0600 Arabic|0700 Other|0750 Arabic|0780 Other|08a0 Arabic|0900 Devanagari
+0980 Bengali|0a00 Other|0b80 Tamil|0c00 Other|0e00 Thai|0e80 Other|10a0 Georgian|1100 Hangul|1200 Ethiopic|13a0 Other
+1c80 Cyrillic|1c90 Georgian|1cc0 Other|1d00 Latin|1dc0 Common|1e00 Latin|1f00 Greek|2000 Common|2c60 Latin|2c80 Other
+2de0 Cyrillic|2e00 Common|2e80 Han|2fe0 Common|3005 Han|3008 Common|3021 Han|3030 Common|3040 Kana|3100 Other|3130 Hangul
+3190 Other|31f0 Kana|3200 Common|3400 Han|4dc0 Common|4e00 Han|a000 Other|a640 Cyrillic|a6a0 Other|a720 Latin|a800 Other
+a960 Hangul|a980 Other|ab30 Latin|ab70 Other|ac00 Hangul|d800 Other|f900 Han|fb00 Latin|fb13 Other|fb1d Hebrew|fb50 Arabic
+fe00 Common|fe70 Arabic|ff00 Common|ff21 Latin|ff3b Common|ff41 Latin|ff5b Common|ff66 Kana|ffa0 Hangul|ffe0 Common
+10000 Other|1f000 Common|1fb00 Other|20000 Han|32000 Other
+"""
+"""Where each script begins (Unicode blocks, in rough): letters by their script, digits and signs of all scripts as Common."""
+_STARTS, _SCRIPTS = zip(
+    *((int(code, 16), name) for code, name in (entry.split() for entry in _BLOCKS.replace("\n", "|").split("|") if entry)),
+    strict=True,
+)
+NAMES = sorted(set(_SCRIPTS))
+_BEGIN = np.array(_STARTS, dtype=np.int64)
+_NUMBER = np.array([NAMES.index(name) for name in _SCRIPTS], dtype=np.int64)
+
+
+class Counts(NamedTuple):
+    """What one split holds."""
+
+    documents: int = 0
+    bytes: int = 0
+    """Of UTF-8, of the cleaned text: what bits per byte divides by."""
+    characters: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":  # type: ignore[override]
+        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Scripts:
+    """Bytes and tokens by script, measured on a sample. A token belongs to the script of its last character."""
+
+    def __init__(self) -> None:
+        self._bytes = np.zeros(len(NAMES), np.int64)
+        self._tokens = np.zeros(len(NAMES), np.int64)
+
+    def add(self, text: str, tokenizer: Tokenizer) -> None:
+        """Count a text."""
+        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.int64)
+        _, at = tokenizer.encode_offsets(text)
+        script = _NUMBER[np.searchsorted(_BEGIN, codes, side="right") - 1]
+        width = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+        last = at[at[:, 1] > at[:, 0], 1] - 1
+        np.add.at(self._tokens, script[last], 1)
+        # Blanks and signs inside a token count with it: each character goes where the token that holds it goes.
+        owner = np.minimum(np.searchsorted(last, np.arange(len(codes))), max(0, len(last) - 1))
+        np.add.at(self._bytes, script[last][owner] if len(last) else script, width)
+
+    def table(self) -> dict[str, dict[str, float]]:
+        """Script → bytes, tokens and bytes per token, the most frequent first."""
+        rows = {n: (int(b), int(t)) for n, b, t in zip(NAMES, self._bytes, self._tokens, strict=True) if b or t}
+        ordered = sorted(rows.items(), key=lambda row: -row[1][0])
+        return {n: {"bytes": b, "tokens": t, "bytes_per_token": round(b / max(t, 1), 3)} for n, (b, t) in ordered}
+
+
+def script_of(character: str) -> str:
+    """The script that the table above gives a character."""
+    return str(_SCRIPTS[bisect_right(_STARTS, ord(character)) - 1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """Everything that `card.json` holds; `markdown` shows it to people."""
+
+    key: str
+    source: str
+    files: int
+    splits: Mapping[str, Mapping[str, float]]
+    vocabulary: Mapping[str, Any]
+    scripts: Mapping[str, Mapping[str, float]]
+    dropped: Mapping[str, Mapping[str, Any]]
+    cleaning: Mapping[str, Mapping[str, Any]]
+    invalid: Mapping[str, Any]
+    skipped_files: Mapping[str, int] = field(default_factory=dict)
+    lossy: tuple[str, ...] = ()
+    """Names of what lost something of the text: bits per byte are of the text after it."""
+    notes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    """Names of the classes in the column `label`, by number."""
+
+    def write(self, folder: Path) -> None:
+        """`card.json` and `card.md`."""
+        (folder / "card.json").write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / "card.md").write_text(self.markdown(), encoding="utf-8")
+
+    def markdown(self) -> str:
+        """The card as Markdown."""
+        v = self.vocabulary
+        parts = [
+            f"# Data card\n\nSource: {_plain(self.source)}, {self.files:,} files. Prepared as `{self.key}`.\n",
+            _table("Split", self.splits),
+            f"## Vocabulary\n\n{v['kind']}, {v['size']:,} tokens (asked for: {v['asked'] or 'all'}), hash `{v['hash']}`.",
+            self._round_trip(),
+            _table("Script", self.scripts, "## Bytes per token by script\n\nMeasured on a sample.\n\n"),
+            self._changes(),
+            self._dropped(),
+            "## Notes\n\n" + "\n".join(f"- {_plain(note)}" for note in self.notes) + "\n" if self.notes else "",
+        ]
+        return "\n".join(part for part in parts if part)
+
+    def _round_trip(self) -> str:
+        v = self.vocabulary
+        if v["lossless"]:
+            return "Every text comes back from its tokens byte for byte.\n"
+        return (
+            f"Lossy: {v['documents_changed']:.1%} of the documents ({v['bytes_changed']:.1%} of the bytes) do not come back "
+            f"from their tokens byte for byte; {v['unknown']:.2%} of the tokens stand for what the vocabulary does not hold.\n"
+        )
+
+    def _changes(self) -> str:
+        rows = {name: {k: v for k, v in step.items()} for name, step in self.cleaning.items()}
+        lost = f"Lossy steps that changed something: {', '.join(self.lossy)}.\n\n" if self.lossy else ""
+        bad = self.invalid
+        where = f" First: {_plain(bad['first'])}." if bad["first"] else ""
+        text = f"Invalid characters: {bad['count']:,} (policy: {bad['policy']}).{where}\n"
+        return _table("Step", rows, f"## Cleaning\n\n{lost}") + text
+
+    def _dropped(self) -> str:
+        if not self.dropped and not self.skipped_files:
+            return "## Dropped\n\nNothing.\n"
+        lines = ["## Dropped\n"]
+        for reason, drop in self.dropped.items():
+            lines.append(f"- {reason}: {drop['documents']:,} documents, {drop['bytes']:,} bytes")
+            lines += [f"    - `{_plain(example)}`" for example in drop["examples"]]
+        for suffix, count in self.skipped_files.items():
+            lines.append(f"- files that no source reads: {count:,} {_plain(suffix) or 'without suffix'}")
+        return "\n".join(lines) + "\n"
+
+
+def read_card(folder: Path) -> Card:
+    """The card of prepared data.
+
+    Raises:
+        DataError: it is not there or cannot be read.
+    """
+    path = folder / "card.json"
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        return Card(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: the data card cannot be read: {error}. Delete the folder and prepare again.") from None
+
+
+def make_card(
+    key: str,
+    settings: DataSettings,
+    findings: Findings,
+    splits: Mapping[str, Counts],
+    scripts: Scripts,
+    vocabulary: Mapping[str, Any],
+    labels: tuple[str, ...] = (),
+) -> Card:
+    """All that was found, as a card."""
+    steps = {step.name: step for step in clean.steps(settings.clean)}
+    changed = {n: {"documents": d, "characters": c, "lossy": steps[n].lossy} for n, (d, c) in findings.changed.items()}
+    return Card(
+        key=key,
+        source=settings.path.name if settings.path else settings.source,
+        files=findings.files,
+        splits={n: {**c._asdict(), "bytes_per_token": round(c.bytes / max(c.tokens, 1), 3)} for n, c in splits.items()},
+        vocabulary=vocabulary,
+        scripts=scripts.table(),
+        dropped={reason: drop._asdict() for reason, drop in findings.dropped.items()},
+        cleaning=changed,
+        invalid={"count": findings.invalid, "first": findings.first_invalid, "policy": settings.clean.invalid},
+        skipped_files=findings.unknown,
+        lossy=tuple(name for name in changed if steps[name].lossy),
+        notes=tuple(findings.notes),
+        labels=labels,
+    )
+
+
+def _table(first: str, rows: Mapping[str, Mapping[str, Any]], before: str = "") -> str:
+    if not rows:
+        return before
+    columns = list(next(iter(rows.values())))
+    head = f"| {first} | {' | '.join(c.replace('_', ' ') for c in columns)} |\n|---|{'---|' * len(columns)}\n"
+    body = "".join(f"| {name} | {' | '.join(_shown(row[c]) for c in columns)} |\n" for name, row in rows.items())
+    return before + head + body
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def _plain(text: str) -> str:
+    """Text of the corpus or of file names without what Markdown or HTML would take for markup."""
+    for character in "`<>|[]":
+        text = text.replace(character, "·")
+    return text

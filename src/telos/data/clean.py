@@ -1,0 +1,101 @@
+"""Cleaning: pure functions from text to text, in a fixed order, each with a count of what it changed.
+
+    byte order mark → invalid characters → line ends → control characters → NFC → lower case → special characters
+
+The result is what the tokenizer sees, and its UTF-8 bytes are the bytes that bits per byte divides by. A step that loses
+something of the text (`lossy`) is named beside such figures.
+"""
+
+import re
+import sys
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from telos.data.settings import CleanSettings
+
+__all__ = ["Step", "changed_characters", "invalid", "steps"]
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_NEWLINES = re.compile("\r\n|[\r\x0b\x0c\x85]")
+_PROSE = frozenset(".,;:!?'\"()-–—‘’“”…。，、；：！？（）《》「」『』〈〉·")
+
+
+class Step(NamedTuple):
+    """One step of cleaning."""
+
+    name: str
+    does: Callable[[str], str]
+    lossy: bool
+    """Whether it takes away something that a reader would miss."""
+
+
+def steps(settings: CleanSettings) -> tuple[Step, ...]:
+    """The steps that these settings ask for, in the order in which they are done."""
+    asked = [
+        (True, Step("byte order mark", without_mark, False)),
+        (True, Step("invalid characters", replace_invalid, True)),
+        (settings.newlines == "lf", Step("line ends", line_feeds, False)),
+        (settings.strip_control, Step("control characters", strip_control, False)),
+        (settings.normalise == "NFC", Step("NFC", compose, False)),
+        (settings.lower, Step("lower case", str.lower, True)),
+        (settings.special_characters == "remove", Step("special characters", remove_special, True)),
+    ]
+    return tuple(step for wanted, step in asked if wanted)
+
+
+def without_mark(text: str) -> str:
+    """Without a byte order mark at the beginning; anywhere else U+FEFF is text."""
+    return text.removeprefix("\ufeff")
+
+
+def invalid(text: str) -> list[int]:
+    """Places of lone surrogates: bytes that were not UTF-8 (PEP 383), or half a pair in JSON."""
+    return [] if text.isascii() else [found.start() for found in SURROGATE.finditer(text)]
+
+
+def replace_invalid(text: str) -> str:
+    """U+FFFD for every lone surrogate."""
+    return text if text.isascii() else SURROGATE.sub("\ufffd", text)
+
+
+def line_feeds(text: str) -> str:
+    """CR LF, CR, vertical tab, form feed and U+0085 as a line feed (Unicode Standard, section 5.8)."""
+    return _NEWLINES.sub("\n", text)
+
+
+def strip_control(text: str) -> str:
+    """Without control characters (category Cc), all but tab, line feed and carriage return."""
+    return _CONTROL.sub("", text)
+
+
+def compose(text: str) -> str:
+    """Normalisation form C (Unicode Standard Annex 15): canonically equal texts become equal."""
+    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+
+
+def remove_special(text: str) -> str:
+    """Letters, marks, digits, white space and the punctuation of plain prose; the rest goes."""
+    return text.translate(_special())
+
+
+@cache
+def _special() -> dict[int, None]:
+    codes = (c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c)) == "Co" or _is_symbol(chr(c)))
+    return {code: None for code in codes if chr(code) not in _PROSE}
+
+
+def _is_symbol(character: str) -> bool:
+    return unicodedata.category(character)[0] in "SP"
+
+
+def changed_characters(before: str, after: str) -> int:
+    """How many characters of `before` are not in `after` as they were: removed, or others in their place."""
+    if len(before) != len(after):
+        return max(1, abs(len(before) - len(after)))
+    a, b = (np.frombuffer(t.encode("utf-32-le", "surrogatepass"), np.uint32) for t in (before, after))
+    return int(np.count_nonzero(a != b))

@@ -1,0 +1,353 @@
+"""From text to tokens on disk, once per (text, settings, special tokens): `runs/prepared/KEY/`.
+
+    tokenizer.json   card.json   card.md   train/   validation/   test/   whole.json (written last)
+
+KEY is a hash of the bytes of the input, the settings, the special tokens and the version of this format, so that whatever
+changes what comes out changes the key. Everything is built in a folder of another name and renamed when it is on the disk.
+What is there already is read through and compared with its digests before it is used; what is damaged is built again.
+
+Memory does not grow with the input but for 16 bytes of hash per document (about 100 as Python holds them): the input is read
+twice, the vocabulary is learned from a bounded sample, and tokens go to the disk in batches.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, final
+
+from telos.config import fingerprint
+from telos.data import documents
+from telos.data.card import Card, Counts, Scripts, make_card, read_card
+from telos.data.documents import SPLITS, Findings, Kept, Reader
+from telos.data.settings import DataSettings
+from telos.data.shards import COLUMNS, FORMAT, Shards, ShardWriter
+from telos.errors import DataError
+from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
+
+__all__ = ["Prepared", "prepare"]
+
+VERSION = 1
+"""Raised whenever the same input would give another result."""
+BATCH = 1 << 21
+"""Characters that are tokenised together, about."""
+MEASURED = 8_000_000
+"""Bytes of text, about, that bytes per token by script is measured on."""
+
+
+class Progress(Protocol):
+    """Told now and then what is being done, how many are done, and of how many where that is known."""
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None: ...
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Prepared data: where it is, its vocabulary and its card."""
+
+    folder: Path
+    tokenizer: Tokenizer
+    card: Card
+
+    def shards(self, split: str) -> Shards:
+        """The tokens of `train`, `validation` or `test`."""
+        assert split in SPLITS, split
+        return Shards(self.folder / split)
+
+    def verify(self) -> None:
+        """Read every byte and compare with the digests.
+
+        Raises:
+            DataError: names the file that is damaged.
+        """
+        for name, digest in _read_json(self.folder / "whole.json")["files"].items():
+            if not (self.folder / name).is_file() or _digest(self.folder / name) != digest:
+                raise DataError(f"{self.folder / name}: the prepared data is damaged. Delete {self.folder} and prepare again.")
+        for split in SPLITS:
+            self.shards(split).verify()
+
+
+def prepare(
+    data: DataSettings,
+    tokenizer: TokenizerSettings,
+    root: Path,
+    *,
+    specials: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Prepared:
+    """The prepared data for these settings: found under `root`, or built there.
+
+    `specials`: special tokens beside those that a vocabulary always has. `columns`: names out of `shards.COLUMNS`.
+
+    Raises:
+        DataError: the text cannot be read or is too little, or the disk is full. Nothing half-written keeps a final name.
+        ConfigError: the vocabulary that is asked for cannot be.
+    """
+    report = progress or (lambda stage, done, total: None)
+    findings = Findings()
+    reader = Reader(data, findings)
+    key = _key(reader, data, tokenizer, specials, columns, report)
+    folder = root / key
+    with _disk(root), _alone(root, key):
+        if (ready := _open(folder)) is not None:
+            return ready
+        building = root / f".building-{key}-{os.getpid()}"
+        try:
+            building.mkdir(parents=True)
+            _build(building, key, reader, findings, data, tokenizer, specials, columns, report)
+            _rename(building, folder)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    ready = _open(folder)
+    assert ready is not None, f"{folder} was just built"
+    return ready
+
+
+# ---- the key and the folder
+
+
+def _key(
+    reader: Reader,
+    data: DataSettings,
+    tokenizer: TokenizerSettings,
+    specials: Sequence[str],
+    columns: Sequence[str],
+    report: Progress,
+) -> str:
+    """Of the content of everything that is read and every setting; not of where the files are."""
+    files = []
+    for done, (path, _, split) in enumerate(reader.files):
+        report("reading", done, len(reader.files))
+        files.append([split, reader.named(path), _digest(path)])
+    settings = [{k: v for k, v in data.table().items() if k not in ("path", "validation", "test")}, tokenizer.table()]
+    settings[1].pop("path", None)
+    vocabulary = _digest(tokenizer.path) if tokenizer.path else ""
+    return fingerprint(VERSION, FORMAT, files, settings, vocabulary, list(specials), sorted(columns))
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from None
+
+
+def _open(folder: Path) -> Prepared | None:
+    """What is in `folder`, if it is whole to the last byte; if it is damaged, it is put out of the way."""
+    if not folder.exists():
+        return None
+    try:
+        ready = Prepared(folder=folder, tokenizer=Tokenizer.load(folder / "tokenizer.json"), card=read_card(folder))
+        ready.verify()
+    except DataError:
+        broken = folder.with_name(f".damaged-{folder.name}-{os.getpid()}")
+        folder.rename(broken)
+        shutil.rmtree(broken, ignore_errors=True)
+        return None
+    return ready
+
+
+@contextmanager
+def _alone(root: Path, key: str) -> Iterator[None]:
+    """One process at a time builds a key; the others wait and find it there. A process that dies lets go by itself."""
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows: two may build at once, and whoever renames first has won
+        yield
+        return
+    with (root / f".{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for stale in root.glob(f".building-{key}-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        yield
+
+
+@contextmanager
+def _disk(root: Path) -> Iterator[None]:
+    """Errors of the operating system while writing, as errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        free = f"{shutil.disk_usage(root).free:,} bytes are free there" if root.exists() else "it does not exist"
+        raise DataError(
+            f"{root}: cannot write the prepared data: {error.strerror or error} ({free}). Nothing was left behind. "
+            "Make room, or choose a folder on another disk."
+        ) from error
+
+
+def _rename(building: Path, folder: Path) -> None:
+    _sync(building)
+    try:
+        building.rename(folder)
+    except OSError:
+        if not (folder / "whole.json").is_file():  # it is not that another process was first
+            raise
+    _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Make sure that names in a folder are on the disk, where the operating system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return value
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {error}. Delete {path.parent} and prepare again.") from None
+
+
+# ---- building
+
+
+def _build(
+    folder: Path,
+    key: str,
+    reader: Reader,
+    findings: Findings,
+    data: DataSettings,
+    settings: TokenizerSettings,
+    specials: Sequence[str],
+    columns: Sequence[str],
+    report: Progress,
+) -> None:
+    documents.choose_unit(reader, findings)
+    decisions = documents.decide(reader, findings, settings.sample, lambda n: report("cleaning", n, None))
+    report("learning the vocabulary", 0, None)
+    tokenizer = train_tokenizer(settings, iter(decisions.sample), specials)
+    _note_size(settings, tokenizer, findings)
+    sampled, total = sum(len(text.encode()) for text in decisions.sample), sum(decisions.bytes.values())
+    decisions.sample.clear()
+    writing = _Writing(folder, tokenizer, columns, min(1.0, MEASURED / max(total, 1)))
+    try:
+        for batch in _batches(documents.kept(reader, decisions)):
+            writing.add(batch)
+            report("tokenising", writing.documents, len(decisions.codes) - decisions.codes.count(len(SPLITS)))
+        counts = writing.close()
+    except BaseException:
+        writing.abandon()
+        raise
+    vocabulary = {**writing.vocabulary(), "asked": settings.size, "learned_from_bytes": sampled}
+    card = make_card(key, data, findings, counts, writing.scripts, vocabulary, tuple(writing.labels))
+    tokenizer.save(folder / "tokenizer.json")
+    card.write(folder)
+    whole = {"files": {name: _digest(folder / name) for name in ("tokenizer.json", "card.json", "card.md")}}
+    _write_synced(folder / "whole.json", json.dumps(whole))
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _note_size(settings: TokenizerSettings, tokenizer: Tokenizer, findings: Findings) -> None:
+    if settings.path is None and settings.kind in ("bpe", "wordpiece", "unigram") and tokenizer.size < settings.size:
+        findings.notes.append(
+            f"The vocabulary has {tokenizer.size:,} tokens instead of the {settings.size:,} asked for: the training text is too "
+            "small for more. Add text, or ask for fewer (tokenizer.size)."
+        )
+
+
+def _batches(texts: Iterator[Kept]) -> Iterator[list[Kept]]:
+    batch: list[Kept] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text.text)
+        if characters >= BATCH:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+class _Writing:
+    """The second reading: tokens to the shards of each split, counted and measured on the way."""
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer, columns: Sequence[str], share: float) -> None:
+        self._tokenizer, self._columns, self._share = tokenizer, tuple(columns), share
+        self._writers = {s: ShardWriter(folder / s, tokenizer.hash, tokenizer.size, columns) for s in SPLITS}
+        self._counts = dict.fromkeys(SPLITS, Counts())
+        self._changed = Counts()
+        self._unknown = 0
+        self.scripts = Scripts()
+        self.labels: dict[str, int] = {}
+
+    @property
+    def documents(self) -> int:
+        """Written so far."""
+        return sum(counts.documents for counts in self._counts.values())
+
+    def add(self, batch: Sequence[Kept]) -> None:
+        """Tokenise and write some documents."""
+        texts = [kept.text for kept in batch]
+        for kept, ids in zip(batch, self._tokenizer.encode_batch(texts), strict=True):
+            self._writers[kept.split].add(ids, bytes=kept.bytes, **self._column_values(kept, ids))
+            self._counts[kept.split] += Counts(1, kept.bytes, len(kept.text), len(ids))
+            self._measure(kept, ids)
+
+    def _column_values(self, kept: Kept, ids: Any) -> Mapping[str, Any]:
+        values: dict[str, Any] = {}
+        if any(COLUMNS[name].per == "token" for name in self._columns):
+            encoded = self._tokenizer.encode_words(kept.text)
+            values |= {"word_start": encoded.word_start, "sentence_start": encoded.sentence_start}
+        if "target" in self._columns:
+            values["target"] = self._tokenizer.encode(kept.document.target or "")
+        if "label" in self._columns:
+            label = kept.document.label
+            values["label"] = -1 if label is None else self.labels.setdefault(label, len(self.labels))
+        return {name: values[name] for name in self._columns}
+
+    def _measure(self, kept: Kept, ids: Any) -> None:
+        """A sample chosen by content for bytes per token; and, where text can be lost, whether it was."""
+        tokenizer = self._tokenizer
+        drawn = int.from_bytes(hashlib.blake2b(kept.text[:4096].encode(), digest_size=4).digest(), "big") / 2**32
+        if drawn < self._share:
+            self.scripts.add(kept.text[: 1 << 20], tokenizer)
+        if not tokenizer.lossless:
+            if tokenizer.decode(ids) != kept.text:
+                self._changed += Counts(1, kept.bytes, len(kept.text), len(ids))
+            self._unknown += int((ids == tokenizer.unknown).sum()) if tokenizer.unknown is not None else 0
+
+    def vocabulary(self) -> dict[str, Any]:
+        """What the card says of the vocabulary."""
+        tokenizer, total = self._tokenizer, sum(self._counts.values(), Counts())
+        return {
+            "kind": tokenizer.kind,
+            "size": tokenizer.size,
+            "hash": tokenizer.hash,
+            "lossless": tokenizer.lossless,
+            "documents_changed": self._changed.documents / max(total.documents, 1),
+            "bytes_changed": self._changed.bytes / max(total.bytes, 1),
+            "unknown": self._unknown / max(total.tokens, 1),
+        }
+
+    def close(self) -> dict[str, Counts]:
+        """Everything to the disk."""
+        for writer in self._writers.values():
+            writer.close()
+        return self._counts
+
+    def abandon(self) -> None:
+        """Close the files of a build that failed."""
+        for writer in self._writers.values():
+            writer.abandon()
