@@ -6,8 +6,8 @@
     card.json         the data                              machine.json     the hardware
 
 All but the recipe may be missing. All in them is data, never markup: text from training or from a model is
-escaped, the page runs no script and loads nothing (its content security policy forbids it), and control characters,
-which could reorder what is read, are shown as their code.
+escaped, the page runs no script and loads nothing (its content security policy forbids it), and control
+characters, which could reorder what is read, are shown as their code.
 """
 
 import json
@@ -30,6 +30,7 @@ Rows = list[tuple[str, str]]
 
 _SCORES = ("bits_per_byte", "perplexity", "loss", "tokens", "bytes", "documents", "window", "stride")
 _COMPRESSORS = ("lzma_together", "lzma_alone", "gzip_together", "gzip_alone")
+_AS_WRITTEN: Words = {}  # settings keep the names that a recipe gives them
 _RAW = 60  # points from which the training loss is drawn smoothed, with the raw one pale behind it
 
 
@@ -83,16 +84,15 @@ def _content(folder: Path, language: Language) -> dict[str, Any]:
         "scores": [_score_row(split, figures, words) for split, figures in scores.items()],
         "score_columns": _SCORES,
         "bars": _bars(scores, words),
-        "notes": list(
-            dict.fromkeys(note for figures in scores.values() for note in figures.get("notes", ()))
-        ),
+        "notes": _notes(scores, words),
         "charts": _charts(metrics, words),
         "samples": samples,
         "marked": any(visible(part) != part for s in samples for part in (s["prompt"], s["text"])),
-        "data": _groups(_json(folder / "card.json", {})),
-        "settings": _groups(recipe),
+        "data": _groups(_json(folder / "card.json", {}), words, ("splits", "scripts")),
+        "settings": _groups(recipe, _AS_WRITTEN),
         "machine": [
-            (_label(key), _shown(key, value)) for key, value in _json(folder / "machine.json", {}).items()
+            (_label(key, words), _shown(key, value))
+            for key, value in _json(folder / "machine.json", {}).items()
         ],
     }
 
@@ -214,8 +214,18 @@ def _cards(
     """The figures at the top, those that are known."""
     best, last = _headline(scores), _last_values(metrics)
     found: list[tuple[str, Any, Callable[[float], str], str]] = [
-        (words["bits_per_byte"], best.get("bits_per_byte"), lambda v: f"{v:.3f}", _split_of(scores)),
-        (words["perplexity"], best.get("perplexity"), lambda v: f"{v:,.1f}", _split_of(scores)),
+        (
+            words["bits_per_byte"],
+            best.get("bits_per_byte"),
+            lambda v: f"{v:.3f}",
+            words.get(_split_of(scores), ""),
+        ),
+        (
+            words["perplexity"],
+            best.get("perplexity"),
+            lambda v: f"{v:,.1f}",
+            words.get(_split_of(scores), ""),
+        ),
         (words["parameters"], evaluation.get("parameters", last.get("parameters")), _large, ""),
         (
             words["trained_tokens"],
@@ -248,9 +258,17 @@ def _score_row(split: str, figures: Mapping[str, Any], words: Words) -> dict[str
     kind = figures.get("kind", "exact")
     remarks = [words[f"kind_{kind}"]] if kind in ("bound", "pseudo") else []
     remarks += [words[flag] for flag in ("truncated", "carried") if figures.get(flag)]
-    label = f"{split} ({', '.join(remarks)})" if remarks else split
+    name = words.get(split, split)
+    label = f"{name} ({', '.join(remarks)})" if remarks else name
     digits = {"perplexity": 2}
     return {"split": label, **{c: _number(figures.get(c), digits.get(c, 4)) for c in _SCORES}}
+
+
+def _notes(scores: Mapping[str, Any], words: Words) -> list[str]:
+    """What the figures' notes say, each once; those that Telos itself makes in the page's language."""
+    own = {text: name for name, text in _words("en").items()}
+    notes = [note for figures in scores.values() for note in figures.get("notes", ())]
+    return [words[own[note]] if note in own else note for note in dict.fromkeys(notes)]
 
 
 def _bars(scores: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
@@ -291,16 +309,38 @@ def _samples(folder: Path, words: Words) -> list[dict[str, Any]]:
     ]
 
 
-def _groups(table: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A table as a group of its plain values, which has no title, and one for each table in it."""
-    plain = _flat({key: value for key, value in table.items() if not _nested(value)})
-    groups: list[dict[str, Any]] = [{"title": "", "rows": plain}] if plain else []
-    nested = {key: _flat(value) for key, value in table.items() if _nested(value)}
-    return groups + [{"title": _label(key), "rows": rows} for key, rows in nested.items() if rows]
+def _groups(table: Mapping[str, Any], words: Words, unfold: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """A table as a group of its plain values, and one for each table in it, as a grid where it is one."""
+    flat = {key: value for key, value in table.items() if not _nested(value) and value not in ([], "")}
+    plain = [(_label(key, words), text) for key, text in _flat(flat)]
+    groups = [_group("", [], plain, True)] if plain else []
+    for key, value in table.items():
+        if _nested(value) and value:
+            columns = _columns(value)
+            grid = [
+                (_label(row, words), *(_shown(c, value[row][c]) for c in columns)) for row in value if columns
+            ]
+            headings = [_label(column, words) for column in columns]
+            groups.append(_group(_label(key, words), headings, grid or _flat(value), key in unfold))
+    return groups
 
 
-def _label(key: str) -> str:
-    return key.replace("_", " ")
+def _group(
+    title: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]], unfolded: bool
+) -> dict[str, Any]:
+    return {"title": title, "columns": columns, "rows": rows, "open": unfolded}
+
+
+def _columns(value: object) -> list[str]:
+    """The columns of a table of tables that all have the same plain values; none if it is not one."""
+    rows = list(value.values()) if isinstance(value, Mapping) else []
+    if not rows or not all(isinstance(row, Mapping) and row.keys() == rows[0].keys() for row in rows):
+        return []
+    return [] if any(_nested(cell) for row in rows for cell in row.values()) else list(rows[0])
+
+
+def _label(key: str, words: Words) -> str:
+    return words.get(key, key.replace("_", " ")) if words else key
 
 
 def _nested(value: object) -> bool:
