@@ -1,4 +1,5 @@
-"""A recipe: all that a run is, as one class of settings. Together with the text it decides every number that comes out."""
+"""A recipe: all that a run is, as one class of settings. Together with the text it decides every number that
+comes out."""
 
 from typing import Any, final
 
@@ -57,7 +58,8 @@ class Recipe(Settings):
         """Before anything else: a newer recipe may well hold keys that are unknown here."""
         version = given.get("version", VERSION) if isinstance(given, dict) else VERSION
         if isinstance(version, int) and version > VERSION:
-            hint = f"= {version} is newer than this Telos, which knows recipes up to version {VERSION}. Upgrade Telos."
+            known = f"which knows recipes up to version {VERSION}"
+            hint = f"= {version} is newer than this Telos, {known}. Upgrade Telos."
             raise PydanticCustomError("telos", "{hint}", {"key": "version", "hint": hint})
         return given
 
@@ -65,8 +67,15 @@ class Recipe(Settings):
     @classmethod
     def _name_is_a_folder(cls, name: str) -> str:
         letters = name.replace("-", "").replace("_", "").replace(".", "")
-        if not letters.isalnum() or name.startswith((".", "-")) or name == "prepared" or len(name.encode()) > 200:
-            raise ValueError('must be letters, digits, "-", "_" and ".", and not "prepared": the run\'s folder is called so')
+        if (
+            not letters.isalnum()
+            or name.startswith((".", "-"))
+            or name == "prepared"
+            or len(name.encode()) > 200
+        ):
+            raise ValueError(
+                'must be letters, digits, "-", "_" and ".", and not "prepared": a folder is called so'
+            )
         return name
 
     @model_validator(mode="after")
@@ -86,7 +95,8 @@ class Recipe(Settings):
             )
         if self.train.loader.carry and "carries" not in self.model.gives:
             raise ValueError(
-                f"train.loader.carry: model = {self.model.name!r} has no state that goes on from window to window. "
+                f"train.loader.carry: model = {self.model.name!r} has no state that goes on from window to "
+                "window. "
                 f"Leave it out, or take one of: {', '.join(_giving({'carries'})) or 'none here'}."
             )
 
@@ -98,12 +108,14 @@ class Recipe(Settings):
         window = self.evaluate.window or self.train.window
         if window > self.train.window and "carries" not in self.model.gives:
             raise ValueError(
-                f"evaluate.window = {window} is more than train.window = {self.train.window}, which is as far as "
+                f"evaluate.window = {window} is more than train.window = {self.train.window}, which is as "
+                "far as "
                 f"model = {self.model.name!r} has places."
             )
         if self.evaluate.stride > window:
             raise ValueError(
-                f"evaluate.stride = {self.evaluate.stride} is more than the window of {window}: tokens would be left out"
+                f"evaluate.stride = {self.evaluate.stride} is more than the window of {window}: tokens would "
+                "be left out"
             )
 
 

@@ -23,7 +23,8 @@ def path_of(name: str) -> Path:
     if name not in known:
         hint = suggestion(name, known)
         raise ConfigError(
-            f"{name!r} is no file or folder, nor a recipe that comes with Telos.{hint} Recipes: {', '.join(known)}."
+            f"{name!r} is no file or folder, nor a recipe that comes with Telos.{hint} Recipes: "
+            f"{', '.join(known)}."
         )
     return _folder() / f"{name}.toml"
 
@@ -37,5 +38,8 @@ def _folder() -> Path:
 
 def _comment(path: Path) -> str:
     lines = path.read_text(encoding="utf-8").splitlines()
-    comment = [line.removeprefix("#").strip() for line in lines[: next(i for i, x in enumerate([*lines, ""]) if not x.startswith("#"))]]
+    comment = [
+        line.removeprefix("#").strip()
+        for line in lines[: next(i for i, x in enumerate([*lines, ""]) if not x.startswith("#"))]
+    ]
     return "\n".join(comment)

@@ -1,0 +1,323 @@
+"""The command line: one thin function per command. Heavy modules are imported by the command that needs
+them."""
+
+import json
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from telos import __version__
+from telos.errors import TelosError
+
+if TYPE_CHECKING:
+    from telos.recipe import Recipe
+    from telos.run import Run
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="telos",
+    help="Train language models from text, and choose the training objective.",
+    epilog="Start with: telos demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_What = Annotated[
+    str,
+    typer.Argument(
+        metavar="WHAT", help="A recipe's file or name (telos recipes), or a file or folder of text."
+    ),
+]
+_Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings laid over it: train.budget.steps=50"),
+]
+_RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/demo.")]
+_Root = Annotated[Path, typer.Option("--runs", help="The folder that holds all runs.")]
+_Json = Annotated[
+    bool, typer.Option("--json", help="Print the figures as JSON on standard output, and nothing else there.")
+]
+_New = Annotated[bool, typer.Option("--new", help="Start over. An earlier run is kept, under another name.")]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+_Split = Annotated[str, typer.Option(help="train, validation or test.")]
+
+RUNS = Path("runs")
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version and end.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Train language models from text, and choose the training objective."""
+    if version:
+        print(f"telos {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    changes: _Changes = None,
+    runs: _Root = RUNS,
+    new: _New = False,
+    device: _Device = "auto",
+    as_json: _Json = False,
+) -> None:
+    """Train, evaluate and try a small model on text that every machine has.
+
+    Example: telos demo
+    """
+    from telos.run import load_recipe
+
+    _train(load_recipe("demo", changes or []), runs, new=new, device=device, as_json=as_json)
+
+
+@app.command()
+def prepare(what: _What, changes: _Changes = None, runs: _Root = RUNS, as_json: _Json = False) -> None:
+    """Clean and split text, train the vocabulary, write shards and a data card.
+
+    Example: telos prepare my-texts/ tokenizer.size=16000
+    """
+    from telos import run
+    from telos.train.display import display
+
+    prepared = run.prepare(run.load_recipe(what, changes or []), runs, display=display())
+    _print({"folder": str(prepared.folder), **asdict(prepared.card)}, prepared.card.markdown(), as_json)
+
+
+@app.command()
+def train(
+    what: _What,
+    changes: _Changes = None,
+    runs: _Root = RUNS,
+    new: _New = False,
+    device: _Device = "auto",
+    as_json: _Json = False,
+) -> None:
+    """Train a model; the same command again goes on where it stopped.
+
+    Example: telos train gpt-small data.path=my-texts/ train.budget.epochs=2
+    """
+    from telos.run import load_recipe
+
+    _train(load_recipe(what, changes or []), runs, new=new, device=device, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    run: _RunFolder,
+    split: _Split = "test",
+    window: Annotated[
+        int | None, typer.Option(help="Tokens that a prediction may look back on. 0: as in training.")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="New tokens per window; the rest is context. 0: the whole window.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Rows at a time: changes time and memory, never the figures.")
+    ] = None,
+    device: _Device = "auto",
+    as_json: _Json = False,
+) -> None:
+    """Score held-out text: loss in nats, perplexity, bits per byte.
+
+    Example: telos evaluate runs/demo --stride 128
+    """
+    opened = _open(run, device)
+    given = {
+        name: value
+        for name, value in (("window", window), ("stride", stride), ("batch", batch))
+        if value is not None
+    }
+    settings = type(opened.recipe.evaluate).model_validate({**opened.recipe.evaluate.table(), **given})
+    figures = opened.evaluate(split, settings)
+    _print(figures, "\n".join(_score_lines(figures)), as_json)
+
+
+@app.command()
+def generate(
+    run: _RunFolder,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PROMPT]...", help="How each text begins; none: from nothing."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the settings of generation.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed and prompt give the same text.")] = 0,
+    device: _Device = "auto",
+    as_json: _Json = False,
+) -> None:
+    """Let a model write.
+
+    Example: telos generate runs/demo "def " --set temperature=0.8 --set length=100
+    """
+    opened = _open(run, device)
+    texts = prompts or [""]
+    if as_json:
+        _print([asdict(sample) for sample in opened.generate(texts, settings or [], seed=seed)], "", as_json)
+        return
+    several = (
+        len(texts) > 1 or opened.recipe.generate.samples > 1 or any("samples" in s for s in settings or [])
+    )
+    if not several:
+        print(texts[0], end="")
+    samples = opened.generate(texts, settings or [], seed=seed, stream=None if several else _stream)
+    print("\n\n".join(sample.prompt + sample.text for sample in samples) if several else "")
+
+
+@app.command()
+def neighbours(
+    run: _RunFolder,
+    words: Annotated[list[str], typer.Argument(metavar="WORD...")],
+    number: Annotated[int, typer.Option("--number", "-n", help="How many for each.")] = 10,
+    as_json: _Json = False,
+) -> None:
+    """The nearest tokens of words in the model's embedding, and how similar they are.
+
+    Example: telos neighbours runs/demo import class
+    """
+    found = _open(run, "cpu").neighbours(words, number)
+    table = {
+        each.word: {"pieces": each.pieces, "nearest": [n._asdict() for n in each.nearest]} for each in found
+    }
+    lines = [
+        f"{each.word}: " + ", ".join(f"{near.word} {near.similarity:.2f}" for near in each.nearest)
+        for each in found
+    ]
+    _print(table, "\n".join(lines), as_json)
+
+
+@app.command()
+def recipes(as_json: _Json = False) -> None:
+    """The recipes that come with Telos.
+
+    Example: telos recipes
+    """
+    from telos.shipped import described
+
+    found = described()
+    lines = [f"{name}\n  " + text.replace("\n", "\n  ") for name, text in found.items()]
+    _print(found, "\n".join(lines), as_json)
+
+
+@app.command()
+def doctor(device: _Device = "auto", as_json: _Json = False) -> None:
+    """What this machine can do, measured.
+
+    Example: telos doctor
+    """
+    from telos import doctor as doctors
+
+    examination = doctors.examine(device=doctors.choose_device(device))
+    table = examination.table()
+    lines = [f"{key:16} {value}" for key, value in table["hardware"].items()]
+    lines += [
+        f"{'free memory':16} {table['free_memory'] / 2**30:.1f} GiB",
+        f"{'free disk':16} {table['free_disk'] / 2**30:.1f} GiB",
+        f"{'float32':16} {table['float32'] / 1e9:.0f} GFLOP/s",
+        f"{'bfloat16':16} {table['bfloat16'] / 1e9:.0f} GFLOP/s"
+        if table["bfloat16"]
+        else f"{'bfloat16':16} not here",
+    ]
+    _print(table, "\n".join([*lines, "", *table["advice"]]), as_json)
+
+
+# ---- helpers
+
+
+def _train(recipe: "Recipe", runs: Path, *, new: bool, device: str, as_json: bool) -> None:
+    from telos.run import fit
+    from telos.train.display import display
+
+    shown = display()
+    run = fit(recipe, runs, new=new, device=device, display=shown)
+    outcome = run.outcome
+    assert outcome is not None
+    if outcome.reason == "signal":
+        print(
+            f"Stopped at step {outcome.step}. Everything is saved: the same command goes on from here.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(outcome.exit_status)
+    figures = {**run.figures(), "step": outcome.step}
+    _print(figures, _summary(run, figures), as_json)
+
+
+def _summary(run: "Run", figures: dict[str, Any]) -> str:
+    samples = (run.folder / "samples.txt").read_text(encoding="utf-8")
+    scores = figures["evaluation"]["test"]
+    parts = [samples.rstrip(), *_score_lines(scores), f"Report: {run.folder / 'report.html'}"]
+    return "\n".join(["", *parts])
+
+
+def _score_lines(figures: dict[str, Any]) -> list[str]:
+    """The figures of a split as a table for people, a model's bits per byte beside those of compressors."""
+    if "unavailable" in figures:
+        return [f"No figures: {figures['unavailable']}"]
+    lines = [
+        f"{figures['split']} split: {figures['documents']:,} documents, {figures['bytes']:,} bytes, "
+        f"{figures['tokens']:,} tokens; "
+        f"window {figures['window']}, stride {figures['stride']}; weights of step {figures['step']}",
+        f"{'loss':34} {figures['loss']:8.4f} nats per token ({figures['kind']})",
+        f"{'perplexity':34} {figures['perplexity'] or float('inf'):8.2f} per token",
+    ]
+    if figures["bits_per_byte"] is not None:
+        lines.append(f"{'bits per byte':34} {figures['bits_per_byte']:8.4f}")
+    compression = figures.get("compression") or {}
+    for key, what in _COMPRESSORS.items():
+        if key in compression:
+            lines.append(f"{what:34} {compression[key]:8.4f} bits per byte")
+    return lines + [f"Note: {note}" for note in figures.get("notes", ())]
+
+
+_COMPRESSORS = {
+    "lzma_alone": "  raw LZMA2 -9, each file alone",
+    "gzip_alone": "  gzip -9, each file alone",
+    "lzma_together": "  raw LZMA2 -9, all files together",
+    "gzip_together": "  gzip -9, all files together",
+}
+
+
+def _open(run: Path, device: str) -> "Run":
+    from telos.run import open_run
+
+    return open_run(run, device)
+
+
+def _stream(index: int, text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def _print(value: Any, text: str, as_json: bool) -> None:
+    """`value` as JSON, or `text` for people, on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) if as_json else text)
+
+
+def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    print(f"Warning: {message}", file=sys.stderr)
+
+
+def main() -> None:
+    """Run the command line; an error that a user can mend is told in plain words, with exit status 2."""
+    warnings.showwarning = _warn
+    try:
+        app()
+    except TelosError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"telos: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)

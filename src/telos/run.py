@@ -1,0 +1,433 @@
+"""A recipe becomes objects here, and a run a folder; the only module that imports from every package.
+
+    load_recipe → fit: prepare → network → Trainer → evaluation, samples, report        open_run → Run
+
+`fit` again goes on with the run of that recipe. What cannot be gone on with is refused by name: a changed
+setting, other text, a second process on the same folder.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from telos import models, shipped
+from telos.config import override, read, read_toml
+from telos.data.corpus import Corpus
+from telos.data.prepare import Prepared
+from telos.data.prepare import prepare as prepare_text
+from telos.data.shards import Shards
+from telos.doctor import choose_device, hardware
+from telos.errors import CheckpointError, ConfigError, DataError
+from telos.evaluate.compression import compress, document_texts, unavailable
+from telos.evaluate.likelihood import EvaluateSettings, Likelihood, score
+from telos.explain.neighbours import Neighbours, neighbours
+from telos.find import find
+from telos.folder import alone, read_json, read_recipe, same_text, settle, write_json, write_text
+from telos.generate.left_to_right import GenerateSettings, OnText, Sample, generate
+from telos.models._base import Model, Network, Sizes
+from telos.models._initial import initialise
+from telos.models._vectors import start_from_vectors
+from telos.objectives._base import Partner
+from telos.recipe import Recipe
+from telos.report import write_report
+from telos.tokenizer import Tokenizer
+from telos.train import checkpoint
+from telos.train.display import Display, Quiet
+from telos.train.log import Log
+from telos.train.loop import Outcome, Trainer, Validate
+
+__all__ = ["Run", "fit", "load_recipe", "open_run", "prepare"]
+
+RUNS = Path("runs")
+VALIDATED = 100_000
+"""Tokens that an evaluation on the way scores, about: always the same ones."""
+_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_recipe(what: str | Path = "demo", overrides: Iterable[str] = ()) -> Recipe:
+    """A recipe from its file, by its name among those that come with Telos, or for text of one's own.
+
+    Args:
+        what: A `.toml` file, a name (`telos recipes` lists them), or a file or folder of text: then
+            everything but `data.path` and `name` is the default.
+        overrides: Dotted settings laid over it: `train.budget.steps=50`.
+
+    Raises:
+        ConfigError: names every dotted key that is wrong, what was expected and what was probably meant.
+    """
+    path = Path(what)
+    if path.suffix == ".toml" or not path.exists():
+        path = path if path.suffix == ".toml" else shipped.path_of(str(what))
+        return read(Recipe, override({"name": path.stem, **read_toml(path)}, overrides), path.name)
+    letters = "".join(c if c.isalnum() else "-" for c in path.resolve().stem).strip("-")
+    return read(
+        Recipe, override({"name": letters or "run", "data": {"path": str(path)}}, overrides), "settings"
+    )
+
+
+def prepare(recipe: Recipe, root: str | Path = RUNS, *, display: Display | None = None) -> Prepared:
+    """The recipe's text as tokens on disk, with its vocabulary and data card: found under `root`/prepared,
+    or built there.
+
+    Raises:
+        DataError: the text cannot be read, or is too little.
+        ConfigError: the vocabulary that is asked for cannot be.
+    """
+    specials = recipe.objective.specials()
+    progress = _Stages(display or Quiet())
+    return prepare_text(
+        recipe.data, recipe.tokenizer, Path(root) / "prepared", specials=specials, progress=progress
+    )
+
+
+def fit(
+    recipe: Recipe,
+    root: str | Path = RUNS,
+    *,
+    new: bool = False,
+    device: str = "auto",
+    display: Display | None = None,
+) -> "Run":
+    """Train by the recipe in `root`/NAME until its budget is used up, then evaluate, draw samples and write
+    the report.
+
+    A run that is there already is gone on with from its newest whole checkpoint, to the bit as if it had
+    never stopped. After Ctrl-C or SIGTERM the run is saved, and `Run.outcome.reason` is `signal`.
+
+    Args:
+        new: Start over; an earlier run is moved aside, never deleted.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+
+    Raises:
+        ConfigError: the run that is there was begun with other settings, or another process works on it.
+        DataError: the text cannot be read, is too little, or is not the one the run was begun with.
+        TrainingError, CheckpointError: as of `Trainer.run`.
+    """
+    display = display or Quiet()
+    folder = Path(root) / recipe.name
+    chosen = choose_device(device)
+    with alone(folder):
+        settle(folder, recipe, new)
+        prepared = prepare(recipe, root, display=display)
+        same_text(folder, prepared.card.key)
+        prepared.tokenizer.save(folder / "tokenizer.json")
+        prepared.card.write(folder)
+        outcome = _train(folder, recipe, prepared, chosen, display)
+        run = Run(folder, chosen, prepared, outcome)
+        if outcome.reason == "budget":
+            run.conclude(display)
+    return run
+
+
+def open_run(path: str | Path, device: str = "auto") -> "Run":
+    """A run that was trained: its model as it was best on validation, or last.
+
+    Raises:
+        CheckpointError: the folder is no run, or has no whole checkpoint.
+    """
+    folder = Path(path)
+    read_recipe(folder)
+    return Run(folder, choose_device(device))
+
+
+@final
+class Run:
+    """A run's folder, and the model in it. What is heavy is read when it is first used."""
+
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device,
+        prepared: Prepared | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        self.folder = folder
+        self.device = device
+        self.outcome = outcome
+        """How training ended, if it was just now."""
+        self._prepared = prepared
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """As resolved, every default included."""
+        return read_recipe(self.folder)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary."""
+        return Tokenizer.load(self.folder / "tokenizer.json")
+
+    @cached_property
+    def saved(self) -> checkpoint.Checkpoint:
+        """The checkpoint that was best on validation; where none was noted, or it is broken, the newest
+        whole one.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        folder = self.folder / "checkpoints"
+        best = checkpoint.best(folder)
+        if best is not None:
+            try:
+                return checkpoint.load(best)
+            except CheckpointError as error:
+                warnings.warn(f"{error} The newest checkpoint is used instead.", RuntimeWarning, stacklevel=3)
+        newest = checkpoint.newest_valid(folder)
+        if newest is None:
+            raise CheckpointError(f"{folder}: there is no whole checkpoint yet. Train first: telos train …")
+        return checkpoint.load(newest)
+
+    @cached_property
+    def network(self) -> Network:
+        """The trained network, on the run's device."""
+        network = _built(self.recipe.model, _sizes(self.recipe, self.tokenizer))
+        checkpoint.restore(network, self.saved.tensors["model"])
+        return network.to(self.device)
+
+    def shards(self, split: str) -> Shards:
+        """The tokens of `train`, `validation` or `test`; prepared again if they are gone.
+
+        Raises:
+            ConfigError: there is no such split.
+            DataError: the text is not the one that the run was trained on.
+        """
+        if split not in ("train", "validation", "test"):
+            raise ConfigError(f"split = {split!r}: there are train, validation and test.")
+        if self._prepared is None:
+            self._prepared = prepare(self.recipe, self.folder.parent)
+            same_text(self.folder, self._prepared.card.key)
+        return self._prepared.shards(split)
+
+    def evaluate(self, split: str = "test", settings: EvaluateSettings | None = None) -> dict[str, Any]:
+        """How well it predicts a whole split: `loss` in nats per token, `perplexity`, `bits_per_byte` and
+        what they are of.
+
+        Beside them, what compressors reach on the same bytes (`compression`), which checkpoint it is
+        (`step`), and how long it took. Computed in float32.
+
+        Raises:
+            DataError: the split holds nothing to score.
+        """
+        shards = self.shards(split)
+        found = self._score(shards, settings or self.recipe.evaluate)
+        compression = (
+            None if unavailable(self.tokenizer) else compress(document_texts(shards, self.tokenizer)).table()
+        )
+        return {**found.table(), "compression": compression, "step": self.saved.step, "split": split}
+
+    def _score(self, shards: Shards, settings: EvaluateSettings) -> Likelihood:
+        return score(
+            self.network,
+            self.recipe.objective,
+            shards,
+            self.tokenizer,
+            settings,
+            window=self.recipe.train.window,
+            gives=self.recipe.model.gives,
+            device=self.device,
+            notes=_notes(self.folder),
+        )
+
+    def generate(
+        self,
+        prompts: Sequence[str] = ("",),
+        overrides: Iterable[str] = (),
+        *,
+        seed: int | None = None,
+        stream: OnText | None = None,
+    ) -> list[Sample]:
+        """Texts that go on from the prompts, by the recipe's settings of generation with `overrides` laid
+        over them.
+
+        Raises:
+            ConfigError: a setting of generation is wrong.
+        """
+        settings = read(GenerateSettings, override(self.recipe.generate.table(), overrides), "generate")
+        endless = "carries" in self.recipe.model.gives
+        return generate(
+            self.network,
+            self.tokenizer,
+            list(prompts),
+            settings,
+            seed=self.recipe.seed if seed is None else seed,
+            window=0 if endless else self.recipe.train.window,
+            stream=stream,
+        )
+
+    def neighbours(self, words: Sequence[str], count: int = 10) -> list[Neighbours]:
+        """The nearest words to each of `words` by the input embedding."""
+        return neighbours(self.network, self.tokenizer, words, count)
+
+    def report(self) -> Path:
+        """Write `report.html` anew from the run's files."""
+        return write_report(self.folder)
+
+    def figures(self) -> dict[str, Any]:
+        """What the run's files say of it, as plain data: evaluation, size, hardware."""
+        files = {name: self.folder / f"{name}.json" for name in ("evaluation", "machine")}
+        found = {name: read_json(path) for name, path in files.items() if path.exists()}
+        return {"run": str(self.folder), "finished": "evaluation" in found, **found}
+
+    def conclude(self, display: Display) -> None:
+        """After training: score the held-out text, draw samples, write the report. Done before, it is not
+        done again."""
+        path = self.folder / "evaluation.json"
+        done = read_json(path) if path.exists() else {}
+        if done.get("test", {}).get("step") != self.saved.step:
+            display.say("Evaluating on the held-out test split …")
+            write_json(path, {"test": self._evaluated("test")})
+            self._draw(display)
+        self.report()
+
+    def _evaluated(self, split: str) -> dict[str, Any]:
+        try:
+            return self.evaluate(split)
+        except DataError as error:
+            return {"unavailable": str(error), "step": self.saved.step}
+
+    def _draw(self, display: Display) -> None:
+        display.say("Drawing samples …")
+        samples = self.generate(self._prompts())
+        write_json(self.folder / "samples.json", [asdict(sample) for sample in samples])
+        write_text(self.folder / "samples.txt", "\n\n".join(f"{s.prompt}│{s.text}" for s in samples) + "\n")
+
+    def _prompts(self) -> list[str]:
+        """Nothing, and how two documents of the test split begin."""
+        shards = self.shards("test")
+        long = [i for i in range(len(shards.lengths)) if shards.lengths[i] >= 32][:2]
+        return ["", *(self.tokenizer.decode(shards.document(i)[:12]) for i in long)]
+
+
+# ---- from a recipe to objects
+
+
+def _train(
+    folder: Path, recipe: Recipe, prepared: Prepared, device: torch.device, display: Display
+) -> Outcome:
+    tokenizer, objective, settings = prepared.tokenizer, recipe.objective, recipe.train
+    corpus = Corpus(prepared.shards("train"), objective.cut(settings.window), tokenizer)
+    gives = recipe.model.gives
+    sizes = _sizes(recipe, tokenizer)
+    networks = {name: network.to(device) for name, network in _networks(recipe, tokenizer, display).items()}
+    trainer = Trainer(
+        models=networks,
+        objective=objective,
+        plan=settings.plan(
+            corpus=corpus, objective=objective, tokenizer=tokenizer, seed=recipe.seed, gives=gives
+        ),
+        settings=settings,
+        folder=folder / "checkpoints",
+        log=Log(folder, settings.watch.log, name=recipe.name, config=recipe.table()),
+        display=display,
+    )
+    trainer.validate = _validate(recipe, prepared, device, _TYPES[trainer.state.precision])
+    step = trainer.resume()
+    machine = {
+        **hardware(device),
+        "precision": trainer.state.precision,
+        "parameters": recipe.model.parameter_count(sizes),
+    }
+    write_json(folder / "machine.json", machine)
+    words = (
+        f"{machine['parameters']:,} parameters, {prepared.card.splits['train']['tokens']:,} tokens of text"
+    )
+    display.say(
+        f"{'Going on at step ' + str(step) if step else 'Training'}: {words}, on {machine['device']} in "
+        f"{machine['precision']}"
+    )
+    return trainer.run()
+
+
+def _sizes(recipe: Recipe, tokenizer: Tokenizer) -> Sizes:
+    return Sizes(tokenizer.size, recipe.train.window, recipe.objective.heads(tokenizer.size), recipe.loss)
+
+
+def _built(model: Model, sizes: Sizes) -> Network:
+    with torch.device("cpu"):
+        return model.build(sizes)
+
+
+def _networks(recipe: Recipe, tokenizer: Tokenizer, display: Display) -> dict[str, Network]:
+    """The main network with its first values, and the objective's partners."""
+    sizes = _sizes(recipe, tokenizer)
+    main = _built(recipe.model, sizes)
+    initialise(main, recipe.seed)
+    if recipe.model.vectors is not None:
+        coverage = start_from_vectors(main, tokenizer, recipe.model.vectors)
+        display.say(f"{coverage.found:,} of {coverage.words:,} words start from {recipe.model.vectors.name}")
+    partners = recipe.objective.partners()
+    return {"main": main, **{name: _partner(name, p, recipe, tokenizer) for name, p in partners.items()}}
+
+
+def _partner(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) -> Network:
+    """A second network: a finished run's, or one of its own description, or one like the main one, first
+    values and all."""
+    if partner.run:
+        opened = open_run(partner.run, "cpu")
+        if opened.tokenizer.hash != tokenizer.hash:
+            raise ConfigError(
+                f"objective.{name}: {partner.run} has another vocabulary, so what it says cannot be "
+                "compared. Train this run "
+                f"with its vocabulary: tokenizer.path={opened.folder / 'tokenizer.json'}"
+            )
+        return opened.network
+    model = recipe.model
+    if partner.model is not None:
+        rest = dict(partner.model)
+        model = read(find(models, str(rest.pop("name", "")), Model), rest, f"objective.{name}")
+    sizes = _sizes(recipe, tokenizer)
+    network = _built(model, sizes._replace(heads=partner.heads or sizes.heads))
+    initialise(network, recipe.seed)
+    return network
+
+
+def _validate(
+    recipe: Recipe, prepared: Prepared, device: torch.device, precision: torch.dtype
+) -> Validate | None:
+    """Scores a network on a fixed part of the validation split; `None` where that is empty."""
+    shards = prepared.shards("validation")
+    cut = recipe.objective.cut(recipe.train.window)
+    if not any(length + cut.begin + cut.end > cut.overlap for length in shards.lengths.tolist()):
+        return None
+
+    def validate(network: Network) -> Mapping[str, float]:
+        found = score(
+            network,
+            recipe.objective,
+            shards,
+            prepared.tokenizer,
+            EvaluateSettings(batch=recipe.evaluate.batch),
+            window=recipe.train.window,
+            gives=recipe.model.gives,
+            device=device,
+            precision=precision,
+            limit=VALIDATED,
+        )
+        figures = {"loss": found.loss, "perplexity": found.perplexity, "bits_per_byte": found.bits_per_byte}
+        return {name: value for name, value in figures.items() if value is not None}
+
+    return validate
+
+
+def _notes(folder: Path) -> list[str]:
+    """What the figures' readers must know of the text."""
+    lossy = read_json(folder / "card.json").get("lossy", [])
+    return [f"The text was cleaned with loss: {', '.join(lossy)}."] if lossy else []
+
+
+class _Stages:
+    """The stages of preparing, each said once."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._said = ""
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        if stage != self._said:
+            self._said = stage
+            self._display.say(f"Preparing the text: {stage} …")
