@@ -1,6 +1,6 @@
 """A run so small that it trains in a second: what the tests of training share.
 
-As a program it trains in a process of its own, which can be killed: `python -m tests.train.tiny FOLDER {json}`.
+As a program it trains in a process of its own, which can be killed: `python -m tests.train.tiny FOLDER JSON`.
 """
 
 import hashlib

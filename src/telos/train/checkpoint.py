@@ -336,5 +336,8 @@ def _some(names: list[str]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return "the disk is full." if full or "os error 28" in str(error) else f"{error}."
+    """Why a write failed; safetensors tells the system's error number in its text only."""
+    told = re.search(r"os error (\d+)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else 0
+    full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "the disk is full, or a quota is." if full else f"{error}."
