@@ -36,7 +36,13 @@ WORDS = {
         "map": "table of:",
         "member": "name or table: one of",
         "base": "The whole recipe",
-        "types": {"int": "integer", "float": "number", "bool": "`true` or `false`", "str": "text", "Path": "path"},
+        "types": {
+            "int": "integer",
+            "float": "number",
+            "bool": "`true` or `false`",
+            "str": "text",
+            "Path": "path",
+        },
     },
     "zh": {
         "head": "| 设置项 | 类型 | 默认值 | 作用 |",
@@ -96,7 +102,11 @@ def _section(kind: type[Settings], key: str, language: str) -> str:
     if kind.model_fields:
         lines += [str(words["head"]), "|---|---|---|---|"]
     for name, field in kind.model_fields.items():
-        what = _translated(language, kind, name) or " ".join((field.description or "").split()) or _of_table(field, language)
+        what = (
+            _translated(language, kind, name)
+            or " ".join((field.description or "").split())
+            or _of_table(field, language)
+        )
         cells = (f"`{name}`", _type(field, language), _default(field, language), what.replace("|", "\\|"))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
