@@ -225,9 +225,9 @@ class _Words:
     def _more(self, piece: str) -> bool:
         before = len(self.text)
         self.text += piece
-        found = [place for place in (self._find(stop, before) for stop in self.stop) if place >= 0]
-        if found:
-            self.text, self.stopped = self.text[: min(found)], True
+        found = [(place + len(stop), place) for stop in self.stop if (place := self._find(stop, before)) >= 0]
+        if found:  # the one that is complete first, wherever the borders of tokens are
+            self.text, self.stopped = self.text[: min(found)[1]], True
         else:
             self._send(len(self.text) - held_back(self.text, self.stop))
         return self.stopped

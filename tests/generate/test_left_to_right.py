@@ -1,0 +1,307 @@
+"""Generation: what is drawn, from what it is drawn, and how it comes out as text."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from telos.batch import Asked, Rows
+from telos.config import override, read
+from telos.errors import ConfigError
+from telos.generate.left_to_right import GenerateSettings, draw, generate, held_back, kept
+from telos.models._base import Initial, Network
+from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
+from tests.evaluate.world import MODELS, byte_tokenizer, network_of, pair_tokenizer
+from tests.generate.oracle import next_logits
+
+_PAIRS = train_tokenizer(TokenizerSettings(size=300), iter(["aab", "ab\n晓🙂", "aba晓晓", "abab"] * 9))
+GREEDY = GenerateSettings(temperature=0, length=12)
+PROMPTS = ["The cat", "", "春眠不觉晓", "def f(x):\n    return", "a"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return pair_tokenizer()
+
+
+class Scripted(Network):
+    """Says the same tokens whatever it is given: it counts places, and its head knows the script by heart."""
+
+    def __init__(self, size: int, script: list[int]) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(size, 1)
+        self.heads = nn.ModuleDict({"tokens": _Recite(size, script)})
+
+    def encode(
+        self, main: Rows, source: Rows | None = None, state: Any = None, continues: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        before = torch.zeros(main.shape[0]) if state is None else state
+        place = before.unsqueeze(1) + (main.segment >= 0).cumsum(1) - (1 if state is None else 0)
+        return place.unsqueeze(-1).float(), before + (main.segment >= 0).sum(1) - (1 if state is None else 0)
+
+    def initial(self, name: str) -> Initial:
+        return Initial("constant", 0.0)
+
+
+class _Recite(nn.Module):
+    def __init__(self, size: int, script: list[int]) -> None:
+        super().__init__()
+        self.size, self.script = size, script
+
+    def forward(self, hidden: Tensor, asked: Asked) -> dict[str, Tensor]:
+        raise AssertionError("generation asks for logits alone")
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        said = torch.zeros(len(hidden), self.size)
+        for row, place in enumerate(hidden[:, 0].int().tolist()):
+            said[row, self.script[min(place, len(self.script) - 1)]] = 50.0
+        return said
+
+
+def recited(tokenizer: Tokenizer, script: list[int], **settings: Any) -> tuple[Any, list[str]]:
+    """The sample of a network that recites, and the pieces that were streamed."""
+    pieces: list[str] = []
+    network = Scripted(tokenizer.size, script)
+    chosen = GenerateSettings(**({"temperature": 0.0, "length": len(script)} | settings))
+    (sample,) = generate(network, tokenizer, [""], chosen, stream=lambda index, text: pieces.append(text))
+    return sample, pieces
+
+
+# ---- the network behind the tokens
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_cached_state_gives_what_a_full_forward_pass_gives(tokenizer: Tokenizer, name: str) -> None:
+    """Trap 23: prompts of unequal length in one batch, cached, equal each alone without a cache."""
+    network = network_of(MODELS[name], tokenizer, 48)
+    for prompt, sample in zip(PROMPTS, generate(network, tokenizer, PROMPTS, GREEDY, window=48), strict=True):
+        ids = [tokenizer.begin, *tokenizer.encode(prompt).tolist()]
+        logprob = 0.0
+        for drawn in sample.ids:
+            said = next_logits(network, ids)
+            logprob += float(said.log_softmax(-1)[drawn])
+            said[sorted(tokenizer.special_ids - {tokenizer.end})] = -math.inf
+            assert drawn == int(said.argmax())
+            ids.append(drawn)
+        assert sample.logprob == pytest.approx(logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_sample_is_the_same_in_any_company(tokenizer: Tokenizer, name: str) -> None:
+    """Trap 23: a row neither sees nor waits for the others, and has a random generator of its own."""
+    network = network_of(MODELS[name], tokenizer, 24)
+    settings = GenerateSettings(length=30)
+    together = generate(network, tokenizer, PROMPTS, settings, seed=3, window=24)
+    for prompt, sample in zip(PROMPTS, together, strict=True):
+        (alone,) = generate(network, tokenizer, [prompt], settings, seed=3, window=24)
+        assert (alone.ids, alone.text, alone.finished) == (sample.ids, sample.text, sample.finished)
+        assert alone.logprob == pytest.approx(sample.logprob, abs=1e-3)
+
+
+def test_beyond_the_window_it_goes_on_from_the_last_half(tokenizer: Tokenizer) -> None:
+    """Trap 23: positions stay below the window; the context is its last half and what came after."""
+    window = 8
+    network = network_of(MODELS["learned"], tokenizer, window)
+    prompts = ["The cat sat on the mat. The dog did not.", "a"]
+    settings = GenerateSettings(temperature=0, length=20)
+    for prompt, sample in zip(
+        prompts, generate(network, tokenizer, prompts, settings, window=window), strict=True
+    ):
+        ids = [tokenizer.begin, *tokenizer.encode(prompt).tolist()]
+        start = 0
+        for drawn in sample.ids:
+            if len(ids) - start > window:
+                start = len(ids) - window // 2
+            said = next_logits(network, ids[start:])
+            said[sorted(tokenizer.special_ids - {tokenizer.end})] = -math.inf
+            assert drawn == int(said.argmax())
+            ids.append(drawn)
+
+
+def test_it_leaves_the_network_as_it_was(tokenizer: Tokenizer) -> None:
+    """Trap 22: generating in the middle of training neither switches dropout off nor keeps a gradient."""
+    network = network_of(MODELS["rotary"], tokenizer, 24).train()
+    generate(network, tokenizer, ["a"], GREEDY, window=24)
+    assert all(module.training for module in network.modules())
+
+
+def test_the_process_random_state_is_neither_read_nor_moved(tokenizer: Tokenizer) -> None:
+    network = network_of(MODELS["rotary"], tokenizer, 24)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = generate(network, tokenizer, ["a"], window=24, seed=5)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(2)
+    assert generate(network, tokenizer, ["a"], window=24, seed=5) == first
+
+
+def test_seeds_and_samples_differ(tokenizer: Tokenizer) -> None:
+    network = network_of(MODELS["gru"], tokenizer, 24)
+    settings = GenerateSettings(samples=3, length=20)
+    one, other = (generate(network, tokenizer, ["a", "b"], settings, seed=seed) for seed in (0, 1))
+    assert [sample.prompt for sample in one] == ["a"] * 3 + ["b"] * 3
+    assert len({sample.ids for sample in (*one, *other)}) == 12
+
+
+def test_no_prompts_no_samples(tokenizer: Tokenizer) -> None:
+    assert generate(network_of(MODELS["gru"], tokenizer, 8), tokenizer, []) == []
+
+
+# ---- what may be drawn
+
+
+def test_special_and_unknown_tokens_are_never_drawn() -> None:
+    """Trap 88: outputs beyond the vocabulary and special tokens but the end are masked, however likely."""
+    tokenizer = byte_tokenizer()
+    network = network_of(MODELS["gru"], tokenizer, 16, extra=50)
+    bias: Any = nn.Parameter(torch.zeros(tokenizer.size + 50))
+    bias.data[sorted(tokenizer.special_ids - {tokenizer.end})] = 30.0
+    bias.data[tokenizer.size :] = 30.0
+    network.get_submodule("heads.tokens").bias = bias  # type: ignore[assignment]
+    for settings in (GenerateSettings(length=50), GenerateSettings(length=50, temperature=0)):
+        for sample in generate(network, tokenizer, PROMPTS, settings):
+            drawn = [token for token in sample.ids if token != tokenizer.end]
+            assert drawn and max(drawn) < tokenizer.size and not tokenizer.special_ids & set(drawn)
+
+
+def test_a_prompt_that_spells_a_special_token_is_text() -> None:
+    tokenizer = byte_tokenizer()
+    sample, _ = recited(tokenizer, tokenizer.encode("<|end|>!").tolist())
+    assert (sample.text, sample.finished) == ("<|end|>!", "length")
+
+
+@given(
+    logits=st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=9),
+    temperature=st.sampled_from([0.25, 0.5, 1.0, 2.0]),
+    top_k=st.integers(0, 10),
+    top_p=st.sampled_from([0.05, 0.3, 0.5, 0.9, 0.999, 1.0]),
+    min_p=st.sampled_from([0.0, 0.01, 0.2, 0.7, 1.0]),
+)
+def test_cuts_equal_their_definitions(
+    logits: list[float], temperature: float, top_k: int, top_p: float, min_p: float
+) -> None:
+    """Each cut by brute force, in the order top-k, top-p, min-p, each on what the one before left, scaled to 1."""
+    settings = GenerateSettings(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    tokens, shares = kept(np.array(logits), settings)
+    ranked = sorted(range(len(logits)), key=lambda token: (-logits[token], token))
+    ranked = ranked[:top_k] if top_k else ranked
+    share = _scaled({token: math.exp(logits[token] / temperature) for token in ranked})
+    if top_p < 1:
+        ranked = next(
+            ranked[:n]
+            for n in range(1, len(ranked) + 1)
+            if sum(share[t] for t in ranked[:n]) >= top_p - 1e-12 or n == len(ranked)
+        )
+    share = _scaled({token: share[token] for token in ranked})
+    expected = _scaled({t: p for t, p in share.items() if p >= min_p * max(share.values()) * (1 - 1e-12)})
+    assert dict(zip(tokens.tolist(), shares.tolist(), strict=True)) == pytest.approx(expected)
+    assert shares.sum() == pytest.approx(1) and len(tokens)
+
+
+def _scaled(shares: dict[int, float]) -> dict[int, float]:
+    total = math.fsum(shares.values())
+    return {token: share / total for token, share in shares.items()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [0.644, 0.237, 0.087, 0.032]),
+        ({"temperature": 0.5}, [0.865, 0.117, 0.016, 0.002]),
+        ({"temperature": 2.0}, [0.455, 0.276, 0.167, 0.102]),
+        ({"top_k": 2}, [0.731, 0.269]),
+        ({"top_p": 0.9}, [0.665, 0.245, 0.090]),
+        ({"min_p": 0.2}, [0.731, 0.269]),
+    ],
+)
+def test_the_example_of_the_guide(settings: dict[str, Any], expected: list[float]) -> None:
+    tokens, shares = kept(np.array([2.0, 1.0, 0.0, -1.0]), GenerateSettings(**settings))
+    assert tokens.tolist() == list(range(len(expected)))
+    assert shares.tolist() == pytest.approx(expected, abs=6e-4)
+
+
+def test_draws_have_the_frequencies_of_the_distribution() -> None:
+    logits = np.log([0.5, 0.3, 0.15, 0.05])
+    random = np.random.default_rng(0)
+    drawn = Counter(draw(logits, GenerateSettings(), random) for _ in range(20_000))
+    assert [drawn[token] / 20_000 for token in range(4)] == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.012)
+
+
+def test_greedy_takes_the_first_of_equals_and_no_randomness() -> None:
+    random = np.random.default_rng(0)
+    before = random.bit_generator.state
+    assert draw(np.array([0.0, 3.0, 3.0, -np.inf]), GREEDY, random) == 1
+    assert random.bit_generator.state == before
+
+
+# ---- the text that comes out
+
+
+@pytest.mark.parametrize("kind", ["byte", "pair"])
+def test_streamed_text_is_the_decoded_text_wherever_it_is_cut(kind: str, tokenizer: Tokenizer) -> None:
+    """Trap 51: for every number of tokens, no broken character and nothing lost or said twice."""
+    tokenizer = byte_tokenizer() if kind == "byte" else tokenizer
+    ids = tokenizer.encode("春眠 🙂👩‍👩‍👧 ü\n啼鸟").tolist()
+    for length in range(1, len(ids) + 1):
+        sample, pieces = recited(tokenizer, ids, length=length)
+        assert sample.ids == tuple(ids[:length])
+        assert sample.text == "".join(pieces) == tokenizer.decode(ids[:length])
+        assert "\ufffd" not in sample.text
+
+
+def test_an_end_token_ends_the_sample_and_is_no_text(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("The end").tolist()
+    sample, pieces = recited(tokenizer, [*ids, tokenizer.end, *ids])
+    assert (sample.text, sample.finished, sample.ids) == ("The end", "end", (*ids, tokenizer.end))
+    assert "".join(pieces) == sample.text
+
+
+@given(
+    text=st.text(alphabet="ab\n晓🙂", min_size=1, max_size=24),
+    stop=st.lists(st.text(alphabet="ab\n晓🙂", min_size=1, max_size=4), min_size=1, max_size=3),
+    pairs=st.booleans(),
+)
+def test_stop_strings_cut_the_text_wherever_tokens_end(text: str, stop: list[str], pairs: bool) -> None:
+    """The text ends before the stop string that is complete first; none of that is streamed."""
+    tokenizer = _PAIRS if pairs else byte_tokenizer()
+    sample, pieces = recited(tokenizer, tokenizer.encode(text).tolist(), stop=tuple(stop))
+    ends = [(text.find(s) + len(s), text.find(s)) for s in stop if s in text]
+    expected = text[: min(ends)[1]] if ends else text
+    assert sample.text == "".join(pieces) == expected
+    assert sample.finished == ("stop" if ends else "length")
+
+
+def test_a_stop_string_across_tokens(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("The cat sat on the mat.").tolist()
+    sample, pieces = recited(tokenizer, ids, stop=("at on t",))
+    assert (sample.text, sample.finished) == ("The cat s", "stop")
+    assert "".join(pieces) == "The cat s"
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "expected"),
+    [("ab", ("bc",), 1), ("ab", ("c",), 0), ("", ("ab",), 0), ("aab", ("aabc", "b!"), 3), ("ab", ("ab",), 0)],
+)
+def test_only_what_may_become_a_stop_string_is_held_back(
+    text: str, stop: tuple[str, ...], expected: int
+) -> None:
+    assert held_back(text, stop) == expected
+
+
+def test_samples_are_plain_data(tokenizer: Tokenizer) -> None:
+    sample, _ = recited(tokenizer, tokenizer.encode("a").tolist())
+    assert sample.table().keys() == {"prompt", "text", "ids", "finished", "logprob"}
+
+
+@pytest.mark.parametrize(
+    "change", ['stop=[""]', "temperature=-1", "top_p=0", "min_p=1.5", "length=0", "topk=3"]
+)
+def test_settings_that_cannot_be_are_refused(change: str) -> None:
+    with pytest.raises(ConfigError, match=change.partition("=")[0]):
+        read(GenerateSettings, override({}, [change]))
