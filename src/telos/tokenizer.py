@@ -1,20 +1,23 @@
-"""Vocabularies: text to token ids and back. The `tokenizers` library does the work; this is the contract around it.
+"""Vocabularies: text to token ids and back. The `tokenizers` library does the work; this is the contract
+around it.
 
 | kind | what a token is | comes back exactly |
 |---|---|---|
 | `bpe` | byte pairs merged by frequency (Sennrich et al., 2016; on bytes: Radford et al., 2019) | any text |
-| `wordpiece` | longest match, `##` marks what goes on a word (Schuster and Nakajima, 2012), on bytes | any text |
+| `wordpiece` | longest match; `##` goes on a word (Schuster and Nakajima, 2012); on bytes | any text |
 | `unigram` | the likeliest pieces under a unigram model (Kudo, 2018), on bytes | any text |
 | `byte` | a byte of UTF-8 | any text |
 | `character` | a code point of the training text | text without other characters |
-| `word` | what stands between white space, and a line end (WikiText's convention) | white space aside, known words |
+| `word` | what stands between white space, and a line end (as in WikiText) | known words, less white space |
 
-Special tokens follow the model's own vocabulary and are no part of it, so no text becomes one, whatever it says: the text
-`<|end|>` is encoded like any other. Nothing is normalised here; that is cleaning's business, before the bytes are counted.
+Special tokens follow the model's own vocabulary and are no part of it, so no text becomes one, whatever it
+says: the text `<|end|>` is encoded like any other. Nothing is normalised here; that is cleaning's business,
+before the bytes are counted.
 
-Long texts are encoded in chunks of at most `CHUNK` characters, so that one endless line costs neither time nor memory beyond
-its length. A chunk ends before a space or after a line end, where the pattern always splits, so ids are the same as without;
-only where `CHUNK` characters hold neither (a line of ten million dots) is a chunk cut anywhere, always at the same place.
+Long texts are encoded in chunks of at most `CHUNK` characters, so that one endless line costs neither time
+nor memory beyond its length. A chunk ends before a space or after a line end, where the pattern always
+splits, so ids are the same as without; only where `CHUNK` characters hold neither (a line of ten million
+dots) is a chunk cut anywhere, always at the same place.
 """
 
 import codecs
@@ -24,16 +27,24 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import tokenizers as library
 from numpy.typing import NDArray
-from pydantic import Field
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
-from telos.config import Lax, Settings
 from telos.errors import ConfigError, DataError
+from telos.vocabulary import (
+    LEARN,
+    LEAST,
+    SPECIALS,
+    UNKNOWN,
+    TokenizerSettings,
+    cut,
+    is_lossless,
+    kind_of,
+    unmap,
+)
 from telos.words import starts
 
 __all__ = ["Encoded", "Stream", "Tokenizer", "TokenizerSettings", "train_tokenizer"]
@@ -42,30 +53,7 @@ CHUNK = 1 << 16
 """Characters that are encoded at once, at most."""
 TOGETHER = 1 << 20
 """Characters that are given to the library in one call, at most."""
-SPECIALS = ("<|pad|>", "<|begin|>", "<|end|>", "<|mask|>", "<|separate|>")
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""Where text is split before pieces are found: the pattern of Qwen2, which other libraries know too."""
-UNKNOWN = {"character": "<|unknown|>", "word": "<unk>"}
-_ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
-
 Ids = NDArray[np.int64]
-
-
-@final
-class TokenizerSettings(Settings):
-    """Which vocabulary."""
-
-    kind: Literal["bpe", "wordpiece", "unigram", "byte", "character", "word"] = "bpe"
-    size: int = Field(8192, ge=0)
-    """Tokens in all, special ones included. For `word`, 0 means every word. `byte` and `character` are as large as they are."""
-    path: Annotated[Path, Lax] | None = None
-    """An existing `tokenizer.json` to use as it is; nothing is trained, and `kind` and `size` are the file's."""
-    min_frequency: int = Field(0, ge=0)
-    """What is rarer in the training text gets no token of its own; 0 means 2 for pairs of pieces, 1 for words and characters."""
-    sample: int = Field(64_000_000, ge=1)
-    """Bytes of the training split that the vocabulary is learned from, at most; chosen by content, so always the same ones."""
 
 
 class Encoded(NamedTuple):
@@ -77,7 +65,8 @@ class Encoded(NamedTuple):
 
 
 class Stream:
-    """Text from tokens one at a time: what is returned is never half a character, and adds up to `decode` of all ids."""
+    """Text from tokens one at a time: what is returned is never half a character, and adds up to `decode` of
+    all ids."""
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
         self._tokenizer = tokenizer
@@ -87,7 +76,8 @@ class Stream:
         self._said = ""
 
     def add(self, id: int) -> str:
-        """The text that this token completes; empty where a character is not whole yet, and for special tokens."""
+        """The text that this token completes; empty where a character is not whole yet, and for special
+        tokens."""
         tokenizer = self._tokenizer
         if int(id) in tokenizer.special_ids:
             return ""
@@ -98,7 +88,8 @@ class Stream:
         return self._decoder.decode(piece)
 
     def end(self) -> str:
-        """What was held back and is text after all. A character that was cut short is left out, as `decode` does."""
+        """What was held back and is text after all. A character that was cut short is left out, as `decode`
+        does."""
         if self._tokenizer._pieces is not None or not self._waiting:
             return ""
         text = self._tokenizer._decode_foreign(self._waiting)
@@ -125,7 +116,9 @@ class Tokenizer:
     def __init__(self, inner: library.Tokenizer, specials: Sequence[str] = ()) -> None:
         inner.no_truncation()
         inner.no_padding()
-        inner.add_special_tokens([library.AddedToken(s, special=True, normalized=False) for s in (*SPECIALS, *specials)])
+        inner.add_special_tokens(
+            [library.AddedToken(s, special=True, normalized=False) for s in (*SPECIALS, *specials)]
+        )
         inner.encode_special_tokens = True  # text that looks like a special token stays text
         self._inner = inner
         self._json: dict[str, Any] = json.loads(inner.to_str())
@@ -135,8 +128,8 @@ class Tokenizer:
         self.pad, self.begin, self.end, self.mask, self.separate = (inner.token_to_id(s) for s in SPECIALS)
         self.size: int = 1 + max(inner.get_vocab(with_added_tokens=True).values())
         """Rows of the embedding: every id is smaller."""
-        self.kind: str = _kind(self._json)
-        self.lossless: bool = _is_lossless(self._json)
+        self.kind: str = kind_of(self._json)
+        self.lossless: bool = is_lossless(self._json)
         """Whether `decode(encode(text)) == text` for every text."""
         self._glue = b" " if self.kind == "word" else b""
 
@@ -163,7 +156,8 @@ class Tokenizer:
         return [np.concatenate([_ids([]), *(next(parts) for _ in cs)]) for cs in chunks]
 
     def _encodings(self, chunks: Sequence[str], fast: bool) -> Iterator[library.Encoding]:
-        """The library's encodings, which take a hundred bytes per token: a few chunks at a time, so that they never add up."""
+        """The library's encodings, which take a hundred bytes per token: a few chunks at a time, so that they
+        never add up."""
         encode = self._inner.encode_batch_fast if fast else self._inner.encode_batch
         begin = 0
         while begin < len(chunks):
@@ -179,8 +173,8 @@ class Tokenizer:
     def encode_words(self, text: str) -> Encoded:
         """`encode`, and which tokens begin a word and a sentence of the text.
 
-        A word is a run of letters and digits, one Chinese character or one mark of punctuation, with the space before it. A
-        token that holds the first characters of several words is the start of one.
+        A word is a run of letters and digits, one Chinese character or one mark of punctuation, with the
+        space before it. A token that holds the first characters of several words is the start of one.
         """
         ids, at = self.encode_offsets(text)
         words, sentences = starts(text)
@@ -199,7 +193,7 @@ class Tokenizer:
 
     def _chunks(self, text: str) -> Iterator[str]:
         if self.kind != "foreign":
-            yield from _cut(text, CHUNK)
+            yield from cut(text, CHUNK)
             return
         begin = 0  # a foreign model may hold its special tokens as ordinary pieces: never show it one whole
         for found in self._special_text.finditer(text):
@@ -210,11 +204,14 @@ class Tokenizer:
     # ---- ids to text
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the ids, special ones left out. A character that the last ids begin but do not finish is left out."""
+        """The text of the ids, special ones left out. A character that the last ids begin but do not finish
+        is left out."""
         kept = [int(i) for i in ids if int(i) not in self.special_ids]
         if self._pieces is None:
             return self._decode_foreign(kept)
-        return codecs.getincrementaldecoder("utf-8")("replace").decode(self._glue.join(map(self.token_bytes, kept)))
+        return codecs.getincrementaldecoder("utf-8")("replace").decode(
+            self._glue.join(map(self.token_bytes, kept))
+        )
 
     def stream(self) -> Stream:
         """A fresh decoder for tokens that come one at a time."""
@@ -240,12 +237,13 @@ class Tokenizer:
 
     @cached_property
     def _pieces(self) -> dict[int, bytes] | None:
-        """The bytes of every ordinary token, or `None` where only the library knows how to put tokens together."""
+        """The bytes of every ordinary token, or `None` where only the library knows how to put tokens
+        together."""
         vocabulary = self._inner.get_vocab(with_added_tokens=True).items()
         ordinary = [(text, id) for text, id in vocabulary if id not in self.special_ids]
         if "ByteLevel" in json.dumps(self._json["decoder"]):
             prefix = self._json["model"].get("continuing_subword_prefix") or ""
-            return {id: _unmap(text.removeprefix(prefix)) for text, id in ordinary}
+            return {id: unmap(text.removeprefix(prefix)) for text, id in ordinary}
         if self.kind in UNKNOWN:
             shown = {"<|unknown|>": "\ufffd"}
             return {id: shown.get(text, text).encode() for text, id in ordinary}
@@ -261,7 +259,7 @@ class Tokenizer:
         """
         id = self._inner.token_to_id(_literal(name))
         if id is None or id not in self.special_ids:
-            names = ", ".join(sorted(self._inner.id_to_token(i) for i in self.special_ids))
+            names = ", ".join(sorted(str(self._inner.id_to_token(i)) for i in self.special_ids))
             raise ConfigError(f"the vocabulary has no special token {_literal(name)!r}; it has {names}.")
         return id
 
@@ -283,7 +281,8 @@ class Tokenizer:
 
     @staticmethod
     def load(path: Path, specials: Sequence[str] = ()) -> "Tokenizer":
-        """A vocabulary from a `tokenizer.json`, from here or elsewhere; special tokens that it lacks are added at its end.
+        """A vocabulary from a `tokenizer.json`, from here or elsewhere; special tokens that it lacks are
+        added at its end.
 
         Raises:
             DataError: there is no such file, or it is not a `tokenizer.json`.
@@ -299,10 +298,13 @@ class Tokenizer:
         return Tokenizer(inner, [_literal(name) for name in specials])
 
 
-def train_tokenizer(settings: TokenizerSettings, texts: Iterator[str], specials: Sequence[str] = ()) -> Tokenizer:
+def train_tokenizer(
+    settings: TokenizerSettings, texts: Iterator[str], specials: Sequence[str] = ()
+) -> Tokenizer:
     """A vocabulary learned from `texts`: the same texts, the same file, byte for byte.
 
-    It may be smaller than `settings.size` where the texts do not hold enough to fill it; see `Tokenizer.size`.
+    It may be smaller than `settings.size` where the texts do not hold enough to fill it; see
+    `Tokenizer.size`.
 
     Raises:
         ConfigError: the size asked for does not hold the least that this kind needs.
@@ -311,201 +313,19 @@ def train_tokenizer(settings: TokenizerSettings, texts: Iterator[str], specials:
     if settings.path is not None:
         return Tokenizer.load(settings.path, literal)
     extra = len(dict.fromkeys((*SPECIALS, *literal)))
-    least = {"bpe": 256, "unigram": 256, "wordpiece": 511, "word": 2}.get(settings.kind, 0) + extra
-    if settings.size < least and not (settings.kind == "word" and settings.size == 0):
-        needs = f"{least - extra} for what every {settings.kind} vocabulary holds and {extra} special tokens"
-        if settings.kind not in ("byte", "character"):
-            raise ConfigError(f"tokenizer.size = {settings.size}: must be at least {least}: {needs}.")
-    chunks = (chunk for text in texts for chunk in _cut(text, CHUNK))
-    build = {"bpe": _bpe, "wordpiece": _wordpiece, "unigram": _unigram, "byte": _byte, "character": _character, "word": _word}
-    return Tokenizer(build[settings.kind](settings, chunks, max(0, settings.size - extra)), literal)
-
-
-# ---- one function per kind: settings, texts, size without specials → the library's tokenizer
-
-
-def _byte_level(model: Any, *between: Any) -> library.Tokenizer:
-    inner = library.Tokenizer(model)
-    split = pre_tokenizers.Split(Regex(PATTERN), "isolated")
-    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    inner.pre_tokenizer = pre_tokenizers.Sequence([split, *between, level])  # type: ignore[assignment]
-    inner.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    return inner
-
-
-def _bpe(settings: TokenizerSettings, texts: Iterator[str], size: int) -> library.Tokenizer:
-    inner = _byte_level(models.BPE())
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        min_frequency=settings.min_frequency or 2,
-        initial_alphabet=_ALPHABET,
-        show_progress=False,
-    )
-    inner.train_from_iterator(texts, trainer)
-    return inner
-
-
-def _wordpiece(settings: TokenizerSettings, texts: Iterator[str], size: int) -> library.Tokenizer:
-    """`#` stands alone, so that `##` is the mark of a continuation and nothing else; longer runs than 64 are cut, since the
-    longest match of a run takes time with its square."""
-    between = [pre_tokenizers.Split("#", "isolated"), pre_tokenizers.Split(Regex(r"[\s\S]{1,64}"), "isolated")]
-    learner = _byte_level(models.WordPiece(unk_token="#"), *between)
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=size,
-        min_frequency=settings.min_frequency or 2,
-        special_tokens=[*_ALPHABET, *(f"##{c}" for c in _ALPHABET if c != "#")],
-        show_progress=False,
-    )
-    learner.train_from_iterator(texts, trainer)
-    vocabulary = json.loads(learner.to_str())["model"]["vocab"]
-    model = models.WordPiece(vocab=vocabulary, unk_token="#", max_input_chars_per_word=1000)
-    inner = _byte_level(model, *between)
-    inner.decoder = decoders.Sequence([decoders.Replace(Regex("^##"), ""), decoders.ByteLevel()])  # type: ignore[assignment]
-    return inner
-
-
-def _unigram(settings: TokenizerSettings, texts: Iterator[str], size: int) -> library.Tokenizer:
-    learner = _byte_level(models.Unigram())
-    trainer = trainers.UnigramTrainer(vocab_size=size, initial_alphabet=_ALPHABET, show_progress=False)
-    learner.train_from_iterator(texts, trainer)
-    learned = json.loads(learner.to_str())["model"]["vocab"]
-    return _byte_level(models.Unigram(_steady(learned), None, False))
-
-
-def _steady(pieces: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-    """The library sums in no fixed order and scores characters it never saw in one drawn at random: undo both."""
-    floor = min((score for piece, score in pieces if len(piece) > 1), default=0.0)
-    scores = {piece: round(score if score >= floor else floor - 1, 4) for piece, score in pieces}
-    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-
-
-def _byte(settings: TokenizerSettings, texts: Iterator[str], size: int) -> library.Tokenizer:
-    byte_to_character = {_unmap(c): c for c in _ALPHABET}
-    vocabulary = {byte_to_character[bytes([value])]: value for value in range(256)}
-    inner = library.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)  # type: ignore[assignment]
-    inner.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    return inner
-
-
-def _character(settings: TokenizerSettings, texts: Iterator[str], size: int) -> library.Tokenizer:
-    counts: dict[str, int] = {}
-    for text in texts:
-        for character in set(text) if settings.min_frequency <= 1 else text:
-            counts[character] = counts.get(character, 0) + 1
-    unknown = UNKNOWN["character"]
-    kept = sorted(c for c, count in counts.items() if count >= settings.min_frequency)
-    vocabulary = {text: id for id, text in enumerate([unknown, *kept])}
-    inner = library.Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=unknown))
-    inner.decoder = decoders.Fuse()  # type: ignore[assignment]
-    return inner
-
-
-def _word(settings: TokenizerSettings, texts: Iterator[str], size: int) -> library.Tokenizer:
-    unknown = UNKNOWN["word"]
-    learner = _words(models.WordLevel(unk_token=unknown))
-    trainer = trainers.WordLevelTrainer(
-        vocab_size=1 << 40, min_frequency=settings.min_frequency, special_tokens=[], show_progress=False
-    )
-    learner.train_from_iterator(texts, trainer)
-    learned: dict[str, int] = json.loads(learner.to_str())["model"]["vocab"]
-    by_frequency = [w for w in sorted(learned, key=learned.__getitem__) if w not in (unknown, "\n", *SPECIALS)]
-    kept = [unknown, "\n", *by_frequency][: size or None]
-    return _words(models.WordLevel(vocab={word: id for id, word in enumerate(kept)}, unk_token=unknown))
-
-
-def _words(model: Any) -> library.Tokenizer:
-    inner = library.Tokenizer(model)
-    lines = pre_tokenizers.Split("\n", "isolated")
-    inner.pre_tokenizer = pre_tokenizers.Sequence([lines, pre_tokenizers.Split(Regex(r"[^\S\n]+"), "removed")])  # type: ignore[assignment]
-    return inner
-
-
-# ---- what a tokenizer.json is
-
-
-def _kind(file: dict[str, Any]) -> str:
-    """The kind that the file of a vocabulary trained here says by its build; `foreign` for any other."""
-    model, splits = file["model"], json.dumps(file["pre_tokenizer"], ensure_ascii=True)
-    if file["normalizer"] is not None or file["post_processor"] is not None:
-        return "foreign"
-    if model["type"] == "WordLevel":
-        return "word" if model["unk_token"] == UNKNOWN["word"] and r"[^\\S\\n]+" in splits else "foreign"
-    if model["type"] == "BPE" and not model["merges"]:
-        if file["pre_tokenizer"] is None:
-            return "character" if model["unk_token"] == UNKNOWN["character"] else "foreign"
-        return "byte" if _is_lossless(file) else "foreign"
-    ours = json.dumps(PATTERN) in splits and _is_lossless(file)
-    return {"BPE": "bpe", "WordPiece": "wordpiece", "Unigram": "unigram"}[model["type"]] if ours else "foreign"
-
-
-def _is_lossless(file: dict[str, Any]) -> bool:
-    """Whether any text comes back exactly: it is mapped to bytes, nothing is removed, and every byte has a token."""
-    steps = file["pre_tokenizer"] or {}
-    parts = steps.get("pretokenizers", [steps])
-    levels = [part for part in parts if part.get("type") == "ByteLevel"]
-    others = [part for part in parts if part.get("type") != "ByteLevel"]
-    if file["normalizer"] is not None or len(levels) != 1 or levels[0]["add_prefix_space"]:
-        return False
-    if any(part["type"] not in ("Split", "Digits") or part.get("behavior") == "Removed" for part in others):
-        return False
-    vocabulary = file["model"]["vocab"]
-    pieces = {piece for piece, _ in vocabulary} if isinstance(vocabulary, list) else set(vocabulary)
-    needed = set(_ALPHABET)
-    if file["model"]["type"] == "WordPiece":
-        needed |= {f"##{c}" for c in _ALPHABET if c != "#"}
-        if not any(part.get("pattern") == {"String": "#"} for part in others):
-            return False
-    return needed <= pieces and not file["model"].get("dropout")
+    least = LEAST.get(settings.kind, 0) + extra
+    if (
+        settings.kind in LEAST
+        and settings.size < least
+        and not (settings.kind == "word" and settings.size == 0)
+    ):
+        needs = f"{least - extra} for what every {settings.kind} vocabulary holds and {extra} special ones"
+        raise ConfigError(f"tokenizer.size = {settings.size}: must be at least {least}: {needs}.")
+    chunks = (chunk for text in texts for chunk in cut(text, CHUNK))
+    return Tokenizer(LEARN[settings.kind](settings, chunks, max(0, settings.size - extra)), literal)
 
 
 # ---- helpers
-
-
-def _cut(text: str, limit: int) -> Iterator[str]:
-    """`text` in stretches of at most `limit` characters, cut where every pattern here splits, as long as there is such a place."""
-    begin = 0
-    while len(text) - begin > limit:
-        end = begin + limit
-        place = max(_last_space(text, begin, end), _last_line_end(text, begin, end))
-        yield text[begin : place if place > begin else end]
-        begin = place if place > begin else end
-    if begin < len(text):
-        yield text[begin:]
-
-
-def _last_space(text: str, begin: int, end: int) -> int:
-    """The last place in the second half where a space follows something that is no white space: a boundary before it."""
-    place = end
-    while (place := text.rfind(" ", begin + (end - begin) // 2, place)) > begin:
-        if not text[place - 1].isspace():
-            return place
-    return -1
-
-
-def _last_line_end(text: str, begin: int, end: int) -> int:
-    """The last place in the second half where something that is no white space follows a line end: a boundary between them."""
-    place = end
-    while (place := text.rfind("\n", begin + (end - begin) // 2, place)) >= begin:
-        if not text[place + 1].isspace():
-            return place + 1
-    return -1
-
-
-def _unmap(piece: str) -> bytes:
-    """The bytes that a piece in the byte-level alphabet stands for (Radford et al., 2019)."""
-    return bytes(_BYTES[character] for character in piece)
-
-
-def _byte_table() -> dict[str, int]:
-    """Printable bytes of Latin-1 stand for themselves, the rest for the characters from 256 on, in order."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    table = {chr(byte): byte for byte in printable}
-    rest = [byte for byte in range(256) if byte not in printable]
-    return table | {chr(256 + place): byte for place, byte in enumerate(rest)}
-
-
-_BYTES = _byte_table()
 
 
 def _first_cover(at: Ids, places: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -513,7 +333,8 @@ def _first_cover(at: Ids, places: NDArray[np.int64]) -> NDArray[np.bool_]:
     until = np.maximum.accumulate(at[:, 1]) if len(at) else at[:, 1]
     before = np.concatenate([np.zeros(min(1, len(at)), np.int64), until[:-1]])
     begin = np.maximum(at[:, 0], before)
-    return np.searchsorted(places, begin) < np.searchsorted(places, until)
+    covers: NDArray[np.bool_] = np.searchsorted(places, begin) < np.searchsorted(places, until)
+    return covers
 
 
 def _ids(values: Sequence[int]) -> Ids:
@@ -525,14 +346,18 @@ def _literal(name: str) -> str:
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    return re.compile("|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True) if len(text) > 1))
+    return re.compile(
+        "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True) if len(text) > 1)
+    )
 
 
 def _surrogate(texts: Sequence[str]) -> str:
     for text in texts:
         if found := re.search(r"[\ud800-\udfff]", text):
             what = f"U+{ord(found.group()):04X} at character {found.start()}"
-            return f"the text holds a lone surrogate, {what}, which is no character: replace it, for example by U+FFFD."
+            return (
+                f"the text holds a lone surrogate, {what}, which is no character: replace it, say by U+FFFD."
+            )
     return "the text cannot be encoded as UTF-8."
 
 

@@ -1,4 +1,5 @@
-"""Where words and sentences begin in plain text, by rules that hold for spaced and for Chinese script alike."""
+"""Where words and sentences begin in plain text, by rules that hold for spaced and for Chinese script
+alike."""
 
 import re
 import sys
@@ -18,10 +19,10 @@ _SENTENCE_END = re.compile(f"[.!?…]+[{_CLOSING}]*\\s+|[。！？；]+[{_CLOSIN
 def starts(text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Places (characters) in `text` where a word begins, and where a sentence begins, both ascending.
 
-    A word is a run of letters, digits and marks, with apostrophes inside; or one Chinese character; or any other single
-    character; each with the blanks before it. Line ends are a word of their own. A sentence begins with the text, with a line,
-    and after a full stop, exclamation or question mark with white space, or after its Chinese counterpart; abbreviations such
-    as `Mr.` are taken for the end of one.
+    A word is a run of letters, digits and marks, with apostrophes inside; or one Chinese character; or any
+    other single character; each with the blanks before it. Line ends are a word of their own. A sentence
+    begins with the text, with a line, and after a full stop, exclamation or question mark with white space,
+    or after its Chinese counterpart; abbreviations such as `Mr.` are taken for the end of one.
     """
     words = np.array([found.start() for found in _word().finditer(text)], dtype=np.int64)
     ends = [0, *(found.end() for found in _SENTENCE_END.finditer(text))]
@@ -29,9 +30,9 @@ def starts(text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     before = np.maximum(np.searchsorted(words, np.array(ends, dtype=np.int64), side="right") - 1, 0)
     if not len(words):
         return words, words
-    # The blanks before a sentence's first word belong to the word, so the word may begin before the sentence does.
-    holds = np.array([_is_blank(text, int(words[b]), end) for b, end in zip(before, ends, strict=True)], dtype=np.bool_)
-    first = np.where(holds, before, after)
+    # Blanks before a sentence's first word belong to the word, so it may begin before the sentence does.
+    blank = [_is_blank(text, int(words[b]), end) for b, end in zip(before, ends, strict=True)]
+    first = np.where(np.array(blank, dtype=np.bool_), before, after)
     return words, np.unique(words[first[first < len(words)]])
 
 

@@ -1,4 +1,5 @@
-"""The data card: what is in the prepared data, what was dropped and why, and what the vocabulary makes of it."""
+"""The data card: what is in the prepared data, what was dropped and why, and what the vocabulary makes of
+it."""
 
 import json
 from bisect import bisect_right
@@ -18,19 +19,24 @@ from telos.tokenizer import Tokenizer
 __all__ = ["Card", "Counts", "Scripts", "read_card"]
 
 _BLOCKS = """
-0000 Common|0041 Latin|005b Common|0061 Latin|007b Common|00aa Latin|00ab Common|00ba Latin|00bb Common|00c0 Latin|02b0 Common
-0370 Greek|0400 Cyrillic|0530 Armenian|0590 Hebrew|0600 Arabic|0700 Other|0750 Arabic|0780 Other|08a0 Arabic|0900 Devanagari
-0980 Bengali|0a00 Other|0b80 Tamil|0c00 Other|0e00 Thai|0e80 Other|10a0 Georgian|1100 Hangul|1200 Ethiopic|13a0 Other
-1c80 Cyrillic|1c90 Georgian|1cc0 Other|1d00 Latin|1dc0 Common|1e00 Latin|1f00 Greek|2000 Common|2c60 Latin|2c80 Other
-2de0 Cyrillic|2e00 Common|2e80 Han|2fe0 Common|3005 Han|3008 Common|3021 Han|3030 Common|3040 Kana|3100 Other|3130 Hangul
-3190 Other|31f0 Kana|3200 Common|3400 Han|4dc0 Common|4e00 Han|a000 Other|a640 Cyrillic|a6a0 Other|a720 Latin|a800 Other
-a960 Hangul|a980 Other|ab30 Latin|ab70 Other|ac00 Hangul|d800 Other|f900 Han|fb00 Latin|fb13 Other|fb1d Hebrew|fb50 Arabic
-fe00 Common|fe70 Arabic|ff00 Common|ff21 Latin|ff3b Common|ff41 Latin|ff5b Common|ff66 Kana|ffa0 Hangul|ffe0 Common
-10000 Other|1f000 Common|1fb00 Other|20000 Han|32000 Other
+0000 Common|0041 Latin|005b Common|0061 Latin|007b Common|00aa Latin|00ab Common|00ba Latin|00bb Common|00c0
+Latin|02b0 Common 0370 Greek|0400 Cyrillic|0530 Armenian|0590 Hebrew|0600 Arabic|0700 Other|0750 Arabic|0780
+Other|08a0 Arabic|0900 Devanagari 0980 Bengali|0a00 Other|0b80 Tamil|0c00 Other|0e00 Thai|0e80 Other|10a0
+Georgian|1100 Hangul|1200 Ethiopic|13a0 Other 1c80 Cyrillic|1c90 Georgian|1cc0 Other|1d00 Latin|1dc0
+Common|1e00 Latin|1f00 Greek|2000 Common|2c60 Latin|2c80 Other 2de0 Cyrillic|2e00 Common|2e80 Han|2fe0
+Common|3005 Han|3008 Common|3021 Han|3030 Common|3040 Kana|3100 Other|3130 Hangul 3190 Other|31f0 Kana|3200
+Common|3400 Han|4dc0 Common|4e00 Han|a000 Other|a640 Cyrillic|a6a0 Other|a720 Latin|a800 Other a960
+Hangul|a980 Other|ab30 Latin|ab70 Other|ac00 Hangul|d800 Other|f900 Han|fb00 Latin|fb13 Other|fb1d Hebrew|fb50
+Arabic fe00 Common|fe70 Arabic|ff00 Common|ff21 Latin|ff3b Common|ff41 Latin|ff5b Common|ff66 Kana|ffa0
+Hangul|ffe0 Common 10000 Other|1f000 Common|1fb00 Other|20000 Han|32000 Other
 """
-"""Where each script begins (Unicode blocks, in rough): letters by their script, digits and signs of all scripts as Common."""
+"""Where each script begins (Unicode blocks, in rough): letters by their script, digits and signs of all
+scripts as Common."""
 _STARTS, _SCRIPTS = zip(
-    *((int(code, 16), name) for code, name in (entry.split() for entry in _BLOCKS.replace("\n", "|").split("|") if entry)),
+    *(
+        (int(code, 16), name)
+        for code, name in zip(*[iter(_BLOCKS.replace("|", " ").split())] * 2, strict=True)
+    ),
     strict=True,
 )
 NAMES = sorted(set(_SCRIPTS))
@@ -52,7 +58,7 @@ class Counts(NamedTuple):
 
 
 class Scripts:
-    """Bytes and tokens by script, measured on a sample. A token belongs to the script of its last character."""
+    """Bytes and tokens by script, measured on a sample. A token is of the script of its last character."""
 
     def __init__(self) -> None:
         self._bytes = np.zeros(len(NAMES), np.int64)
@@ -66,15 +72,19 @@ class Scripts:
         width = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
         last = at[at[:, 1] > at[:, 0], 1] - 1
         np.add.at(self._tokens, script[last], 1)
-        # Blanks and signs inside a token count with it: each character goes where the token that holds it goes.
+        # Blanks and signs inside a token count with it: a character goes where its token goes.
         owner = np.minimum(np.searchsorted(last, np.arange(len(codes))), max(0, len(last) - 1))
         np.add.at(self._bytes, script[last][owner] if len(last) else script, width)
 
     def table(self) -> dict[str, dict[str, float]]:
         """Script → bytes, tokens and bytes per token, the most frequent first."""
-        rows = {n: (int(b), int(t)) for n, b, t in zip(NAMES, self._bytes, self._tokens, strict=True) if b or t}
+        rows = {
+            n: (int(b), int(t)) for n, b, t in zip(NAMES, self._bytes, self._tokens, strict=True) if b or t
+        }
         ordered = sorted(rows.items(), key=lambda row: -row[1][0])
-        return {n: {"bytes": b, "tokens": t, "bytes_per_token": round(b / max(t, 1), 3)} for n, (b, t) in ordered}
+        return {
+            n: {"bytes": b, "tokens": t, "bytes_per_token": round(b / max(t, 1), 3)} for n, (b, t) in ordered
+        }
 
 
 def script_of(character: str) -> str:
@@ -104,21 +114,26 @@ class Card:
 
     def write(self, folder: Path) -> None:
         """`card.json` and `card.md`."""
-        (folder / "card.json").write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / "card.json").write_text(
+            json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         (folder / "card.md").write_text(self.markdown(), encoding="utf-8")
 
     def markdown(self) -> str:
         """The card as Markdown."""
         v = self.vocabulary
+        source = f"Source: {_plain(self.source)}, {self.files:,} files. Prepared as `{self.key}`."
+        asked = f"asked for: {v['asked']:,}" if v["asked"] else "asked for: all"
+        notes = "".join(f"- {_plain(note)}\n" for note in self.notes)
         parts = [
-            f"# Data card\n\nSource: {_plain(self.source)}, {self.files:,} files. Prepared as `{self.key}`.\n",
+            f"# Data card\n\n{source}\n",
             _table("Split", self.splits),
-            f"## Vocabulary\n\n{v['kind']}, {v['size']:,} tokens (asked for: {v['asked'] or 'all'}), hash `{v['hash']}`.",
+            f"## Vocabulary\n\n{v['kind']}, {v['size']:,} tokens ({asked}), hash `{v['hash']}`.",
             self._round_trip(),
             _table("Script", self.scripts, "## Bytes per token by script\n\nMeasured on a sample.\n\n"),
             self._changes(),
             self._dropped(),
-            "## Notes\n\n" + "\n".join(f"- {_plain(note)}" for note in self.notes) + "\n" if self.notes else "",
+            f"## Notes\n\n{notes}" if notes else "",
         ]
         return "\n".join(part for part in parts if part)
 
@@ -126,18 +141,18 @@ class Card:
         v = self.vocabulary
         if v["lossless"]:
             return "Every text comes back from its tokens byte for byte.\n"
+        documents, size, unknown = v["documents_changed"], v["bytes_changed"], v["unknown"]
         return (
-            f"Lossy: {v['documents_changed']:.1%} of the documents ({v['bytes_changed']:.1%} of the bytes) do not come back "
-            f"from their tokens byte for byte; {v['unknown']:.2%} of the tokens stand for what the vocabulary does not hold.\n"
+            f"Lossy: {documents:.1%} of the documents ({size:.1%} of the bytes) do not come back from their "
+            f"tokens byte for byte; {unknown:.2%} of the tokens stand for what it does not hold.\n"
         )
 
     def _changes(self) -> str:
-        rows = {name: {k: v for k, v in step.items()} for name, step in self.cleaning.items()}
         lost = f"Lossy steps that changed something: {', '.join(self.lossy)}.\n\n" if self.lossy else ""
         bad = self.invalid
         where = f" First: {_plain(bad['first'])}." if bad["first"] else ""
         text = f"Invalid characters: {bad['count']:,} (policy: {bad['policy']}).{where}\n"
-        return _table("Step", rows, f"## Cleaning\n\n{lost}") + text
+        return _table("Step", self.cleaning, f"## Cleaning\n\n{lost}") + text
 
     def _dropped(self) -> str:
         if not self.dropped and not self.skipped_files:
@@ -159,10 +174,15 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / "card.json"
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-        return Card(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+        given: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        fields: Any = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+        }
+        return Card(**fields)
     except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: the data card cannot be read: {error}. Delete the folder and prepare again.") from None
+        raise DataError(
+            f"{path}: the data card cannot be read: {error}. Delete the folder and prepare again."
+        ) from None
 
 
 def make_card(
@@ -176,17 +196,27 @@ def make_card(
 ) -> Card:
     """All that was found, as a card."""
     steps = {step.name: step for step in clean.steps(settings.clean)}
-    changed = {n: {"documents": d, "characters": c, "lossy": steps[n].lossy} for n, (d, c) in findings.changed.items()}
+    changed = {
+        n: {"documents": d, "characters": c, "lossy": steps[n].lossy}
+        for n, (d, c) in findings.changed.items()
+    }
     return Card(
         key=key,
         source=settings.path.name if settings.path else settings.source,
         files=findings.files,
-        splits={n: {**c._asdict(), "bytes_per_token": round(c.bytes / max(c.tokens, 1), 3)} for n, c in splits.items()},
+        splits={
+            n: {**c._asdict(), "bytes_per_token": round(c.bytes / max(c.tokens, 1), 3)}
+            for n, c in splits.items()
+        },
         vocabulary=vocabulary,
         scripts=scripts.table(),
         dropped={reason: drop._asdict() for reason, drop in findings.dropped.items()},
         cleaning=changed,
-        invalid={"count": findings.invalid, "first": findings.first_invalid, "policy": settings.clean.invalid},
+        invalid={
+            "count": findings.invalid,
+            "first": findings.first_invalid,
+            "policy": settings.clean.invalid,
+        },
         skipped_files=findings.unknown,
         lossy=tuple(name for name in changed if steps[name].lossy),
         notes=tuple(findings.notes),
@@ -199,7 +229,9 @@ def _table(first: str, rows: Mapping[str, Mapping[str, Any]], before: str = "") 
         return before
     columns = list(next(iter(rows.values())))
     head = f"| {first} | {' | '.join(c.replace('_', ' ') for c in columns)} |\n|---|{'---|' * len(columns)}\n"
-    body = "".join(f"| {name} | {' | '.join(_shown(row[c]) for c in columns)} |\n" for name, row in rows.items())
+    body = "".join(
+        f"| {name} | {' | '.join(_shown(row[c]) for c in columns)} |\n" for name, row in rows.items()
+    )
     return before + head + body
 
 

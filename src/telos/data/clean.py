@@ -1,9 +1,10 @@
 """Cleaning: pure functions from text to text, in a fixed order, each with a count of what it changed.
 
-    byte order mark → invalid characters → line ends → control characters → NFC → lower case → special characters
+    byte order mark → invalid characters → line ends → control characters → NFC → lower case → special
+    characters
 
-The result is what the tokenizer sees, and its UTF-8 bytes are the bytes that bits per byte divides by. A step that loses
-something of the text (`lossy`) is named beside such figures.
+The result is what the tokenizer sees, and its UTF-8 bytes are the bytes that bits per byte divides by. A step
+that loses something of the text (`lossy`) is named beside such figures.
 """
 
 import re
@@ -85,7 +86,9 @@ def remove_special(text: str) -> str:
 
 @cache
 def _special() -> dict[int, None]:
-    codes = (c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c)) == "Co" or _is_symbol(chr(c)))
+    codes = (
+        c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c)) == "Co" or _is_symbol(chr(c))
+    )
     return {code: None for code in codes if chr(code) not in _PROSE}
 
 

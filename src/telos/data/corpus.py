@@ -15,10 +15,11 @@ __all__ = ["Corpus"]
 
 @final
 class Corpus:
-    """Every piece of a split by its index, by the formula of `Cut`: documents in order, the pieces of each in order.
+    """Every piece of a split by its index, by the formula of `Cut`: documents in order, the pieces of each in
+    order.
 
-    A document whose stream is no longer than the cut's overlap has no pieces: there is nothing to ask of it. Tokens that are
-    put on (begin, end) start a word and no sentence in the columns per token.
+    A document whose stream is no longer than the cut's overlap has no pieces: there is nothing to ask of it.
+    Tokens that are put on (begin, end) start a word and no sentence in the columns per token.
 
     Raises:
         DataError: the split was prepared with another vocabulary.
@@ -27,7 +28,9 @@ class Corpus:
     def __init__(self, shards: Shards, cut: Cut, tokenizer: Tokenizer) -> None:
         if shards.header.vocabulary_hash != tokenizer.hash:
             have, want = shards.header.vocabulary_hash, tokenizer.hash
-            raise DataError(f"{shards.folder}: prepared with vocabulary {have}, not {want}. Run `telos prepare` again.")
+            raise DataError(
+                f"{shards.folder}: prepared with vocabulary {have}, not {want}. Run `telos prepare` again."
+            )
         self.shards, self.cut, self.tokenizer = shards, cut, tokenizer
         asked = np.maximum(shards.lengths + cut.begin + cut.end - cut.overlap, 0)
         self._first = np.concatenate([np.zeros(1, np.int64), np.cumsum(-(-asked // cut.step))])
@@ -62,7 +65,8 @@ class Corpus:
         return max(0, end - self.cut.length), asked, min(end, length)
 
     def _inside(self, document: int, begin: int, end: int) -> tuple[int, int, int, int]:
-        """The part of the document that a stretch of its stream covers, and how many put-on tokens precede and follow it."""
+        """The part of the document that a stretch of its stream covers, and how many put-on tokens precede
+        and follow it."""
         tokens = int(self.shards.lengths[document])
         first, last = max(0, begin - self.cut.begin), min(tokens, end - self.cut.begin)
         before = int(self.cut.begin and begin == 0)
@@ -72,7 +76,9 @@ class Corpus:
         first, last, before, after = self._inside(document, begin, end)
         offset = int(self.shards.offsets[document])
         inside = self.shards.ids[offset + first : offset + last].astype(np.int64)
-        return np.concatenate([[self.tokenizer.begin] * before, inside, [self.tokenizer.end] * after]).astype(np.int64)
+        return np.concatenate([[self.tokenizer.begin] * before, inside, [self.tokenizer.end] * after]).astype(
+            np.int64
+        )
 
     def _column(self, name: str, document: int, begin: int, end: int) -> NDArray[Any]:
         if COLUMNS[name].per != "token":

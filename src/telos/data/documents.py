@@ -2,8 +2,9 @@
 
     files → documents → (parts) → cleaned → empty ones and exact copies dropped → train, validation or test
 
-Nothing is held in memory but 16 bytes of hash per document that is kept: the input is read twice, and the second reading
-follows the decisions of the first. Copies are exact ones, of the cleaned text; what differs in one character is another text.
+Nothing is held in memory but 16 bytes of hash per document that is kept: the input is read twice, and the
+second reading follows the decisions of the first. Copies are exact ones, of the cleaned text; what differs in
+one character is another text.
 """
 
 import hashlib
@@ -61,7 +62,9 @@ class Findings:
         old = self.dropped.get(reason, Drop(0, 0, ()))
         shown = f"{where}: {' '.join(text[:200].split())[:80]}"
         examples = (*old.examples, shown) if len(old.examples) < 5 else old.examples
-        self.dropped[reason] = Drop(old.documents + 1, old.bytes + len(text.encode("utf-8", "replace")), examples)
+        self.dropped[reason] = Drop(
+            old.documents + 1, old.bytes + len(text.encode("utf-8", "replace")), examples
+        )
 
     def change(self, step: str, before: str, after: str) -> None:
         """Count what a step of cleaning did to a text."""
@@ -74,10 +77,17 @@ class Read(NamedTuple):
 
     document: Document
     first: bool
-    """It begins a unit; what follows with `first` false belongs to the same document, and goes to the same split."""
+    """It begins a unit; what follows with `first` false belongs to the same document, and goes to the same
+    split."""
     given: str
     """The split it was given for, or nothing where its content decides."""
-    path: Path
+    folder: str
+    """Of its file, under the root; empty or with a slash at its end."""
+
+    @property
+    def where(self) -> str:
+        """What to call it: its file, and its line or row."""
+        return self.folder + self.document.id
 
 
 class Kept(NamedTuple):
@@ -90,7 +100,8 @@ class Kept(NamedTuple):
 
 
 class Reader:
-    """All documents that the settings name, in a fixed order: first what was given for the test and for validation.
+    """All documents that the settings name, in a fixed order: first what was given for the test and for
+    validation.
 
     Raises:
         DataError: there are no files, or none that a source reads.
@@ -102,9 +113,14 @@ class Reader:
         self.files = [entry for split in ("test", "validation", "") for entry in self._files(split, findings)]
         findings.files = len(self.files)
         if not any(split == "" for _, _, split in self.files):
-            skipped = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in findings.unknown.items())
-            raise DataError(f"{settings.path}: no text here{f' (skipped: {skipped})' if skipped else ''}. Files must end in "
-                            f"{', '.join(sorted(self._sources))}, plain or compressed ({', '.join(_base.COMPRESSIONS)}).")
+            skipped = ", ".join(
+                f"{count} {suffix or 'without suffix'}" for suffix, count in findings.unknown.items()
+            )
+            raise DataError(
+                f"{settings.path}: no text here{f' (skipped: {skipped})' if skipped else ''}. "
+                "Files must end in "
+                f"{', '.join(sorted(self._sources))}, plain or compressed ({', '.join(_base.COMPRESSIONS)})."
+            )
 
     def _make_sources(self) -> dict[str, Source]:
         """Sources by suffix; the one under `""` reads every file."""
@@ -112,8 +128,14 @@ class Reader:
         found: dict[str, Source] = {}
         for name in names(sources) if settings.source == "files" else [settings.source]:
             kind = find(sources, name, Source)  # type: ignore[type-abstract]
-            given = {key: getattr(settings, key) for key in ("text_key", "document_start") if key in kind.model_fields}
-            found |= {suffix: kind(**given) for suffix in (kind.suffixes if settings.source == "files" else [""])}
+            given = {
+                key: getattr(settings, key)
+                for key in ("text_key", "document_start")
+                if key in kind.model_fields
+            }
+            found |= {
+                suffix: kind(**given) for suffix in (kind.suffixes if settings.source == "files" else [""])
+            }
         return found
 
     def _files(self, split: str, findings: Findings) -> Iterator[tuple[Path, Source, str]]:
@@ -138,7 +160,11 @@ class Reader:
     @cached_property
     def root(self) -> Path:
         """What names of files are told relative to."""
-        return self.settings.path if self.settings.path and self.settings.path.is_dir() else self.files[-1][0].parent
+        return (
+            self.settings.path
+            if self.settings.path and self.settings.path.is_dir()
+            else self.files[-1][0].parent
+        )
 
     def named(self, path: Path) -> str:
         """A file's name without this machine's folders."""
@@ -146,14 +172,14 @@ class Reader:
 
     def __iter__(self) -> Iterator[Read]:
         for path, source, split in self.files:
-            last = None
+            last, folder = None, self.named(path).removesuffix(path.name)
             for document in source.documents(path):
                 if not self.part:
-                    yield Read(document, document.id != last, split, path)
+                    yield Read(document, document.id != last, split, folder)
                     last = document.id
                     continue
                 for text in _parts(document.text, self.part):
-                    yield Read(replace(document, text=text), True, split, path)
+                    yield Read(replace(document, text=text), True, split, folder)
 
     def count(self, enough: int) -> tuple[int, int]:
         """How many documents there are to split, and their characters, counted until there are `enough`."""
@@ -167,7 +193,8 @@ class Reader:
 
 
 def _parts(text: str, size: int) -> Iterator[str]:
-    """`text` cut into parts of about `size` characters: at blank lines, else line ends, sentences, spaces, anywhere."""
+    """`text` cut into parts of about `size` characters: at blank lines, else line ends, sentences, spaces,
+    anywhere."""
     begin = 0
     while len(text) - begin > 2 * size:
         low, high = begin + size // 2, begin + 2 * size
@@ -184,19 +211,26 @@ def _parts(text: str, size: int) -> Iterator[str]:
 
 
 def choose_unit(reader: Reader, findings: Findings) -> None:
-    """Whole documents or parts of them: sets `reader.part` by `split.unit`, and notes what was done and why."""
+    """Whole documents or parts of them: sets `reader.part` by `split.unit`, and notes what was done and
+    why."""
     settings = reader.settings
-    by_share = [s for s in ("validation", "test") if getattr(settings, s) is None and getattr(settings.split, s) > 0]
+    by_share = [
+        s for s in ("validation", "test") if getattr(settings, s) is None and getattr(settings.split, s) > 0
+    ]
     if settings.split.unit == "document" or (settings.split.unit == "auto" and not by_share):
         return
     documents, characters = reader.count(FEW)
     if settings.split.unit == "auto" and documents >= FEW:
         return
     reader.part = PART if documents >= FEW else max(256, min(PART, characters // PARTS))
-    why = f"there are only {documents} documents" if settings.split.unit == "auto" else "split.unit = \"part\" asks for it"
+    why = (
+        f"there are only {documents} documents"
+        if settings.split.unit == "auto"
+        else 'split.unit = "part" asks for it'
+    )
     findings.notes.append(
-        f"Documents were cut into parts of about {reader.part:,} characters, because {why}. Neighbouring parts of one text are in "
-        "different splits, so held-out figures are a little better than for texts that are new altogether."
+        f"Documents were cut into parts of about {reader.part:,} characters, because {why}. "
+        "Neighbouring parts of one text are in different splits, so held-out figures are a little better than for texts that are new altogether."
     )
 
 
@@ -239,21 +273,20 @@ class _Decider:
     def take(self, read: Read) -> None:
         """Decide about one thing read."""
         self._before = 0 if read.first else self._before
-        where = f"{self.reader.named(read.path.parent / read.document.id)}"
-        text = self._cleaner.clean(read.document.text, where, self._before)
+        text = self._cleaner.clean(read.document.text, read.where, self._before)
         self._before += len(read.document.text.encode("utf-8", "replace"))
         if read.first:
             self._split, self._unit = "", None
-        split = None if text is None else self._place(read, text, where)
+        split = None if text is None else self._place(read, text)
         self.codes.append(_DROPPED if split is None else SPLITS.index(split))
 
-    def _place(self, read: Read, text: str, where: str) -> str | None:
+    def _place(self, read: Read, text: str) -> str | None:
         raw = text.encode()
         digest = hashlib.blake2b(raw, digest_size=16).digest()
         split = self._split = read.given or self._split or _split_of(digest, self.reader.settings)
         for other in reversed(SPLITS):
             if digest in self._seen[other]:
-                self.findings.drop("exact copy" if other == split else f"in {other}", text, where)
+                self.findings.drop("exact copy" if other == split else f"in {other}", text, read.where)
                 return None
         self._seen[split].add(digest)
         self.bytes[split] += len(raw)
@@ -281,13 +314,21 @@ class _Decider:
         settings = self.reader.settings
         moved = []
         for split in ("test", "validation"):
-            if self.bytes[split] == 0 and getattr(settings.split, split) > 0 and getattr(settings, split) is None:
+            if (
+                self.bytes[split] == 0
+                and getattr(settings.split, split) > 0
+                and getattr(settings, split) is None
+            ):
                 moved.append(self._move(split))
             elif self.bytes[split] == 0 and getattr(settings, split) is not None:
                 raise _too_little(settings, f"nothing in {getattr(settings, split)} is left for {split}")
         if not self.bytes["train"]:
             raise _too_little(settings, "nothing is left to train on")
-        kept = sorted((-key, at, raw) for key, at, raw in self._sample if not any(u.first <= at <= u.last for u in moved))
+        kept = sorted(
+            (-key, at, raw)
+            for key, at, raw in self._sample
+            if not any(u.first <= at <= u.last for u in moved)
+        )
         return Decisions(self.codes, self.bytes, [raw.decode("utf-8", "ignore") for _, _, raw in kept])
 
     def _move(self, split: str) -> _Unit:
@@ -301,7 +342,9 @@ class _Decider:
             if self.codes[at] == SPLITS.index("train"):
                 self.codes[at] = SPLITS.index(split)
         self.bytes[split] = 1  # exact figures come from the second reading
-        self.findings.notes.append(f"By its hash no document was in {split}: the one with the lowest hash was taken for it.")
+        self.findings.notes.append(
+            f"By its hash no document was in {split}: the one with the lowest hash was taken for it."
+        )
         return unit
 
 
@@ -337,8 +380,10 @@ class Cleaner:
 
     def _report_invalid(self, text: str, count: int, where: str) -> None:
         if self._policy == "refuse":
-            raise DataError(f"{where}: not UTF-8 ({count} bad bytes in this text). If the file is in another encoding, convert it "
-                            "(iconv -f LATIN1 -t UTF-8); or set data.clean.invalid to \"replace\" or \"drop\".")
+            raise DataError(
+                f"{where}: not UTF-8 ({count} bad bytes in this text). If it is in another encoding, convert "
+                'it (iconv -f LATIN1 -t UTF-8); or set data.clean.invalid to "replace" or "drop".'
+            )
         if self._findings:
             self._findings.invalid += count
             self._findings.first_invalid = self._findings.first_invalid or where
@@ -355,7 +400,8 @@ def _split_of(digest: bytes, settings: DataSettings) -> str:
 
 
 def decide(reader: Reader, findings: Findings, sample: int, progress: Callable[[int], None]) -> Decisions:
-    """Read everything once and decide what is kept and where. `sample`: bytes of the training split to give back as texts.
+    """Read everything once and decide what is kept and where. `sample`: bytes of the training split to give
+    back as texts.
 
     Raises:
         DataError: too few documents to fill every split.
@@ -381,19 +427,22 @@ def kept(reader: Reader, decisions: Decisions) -> Iterator[Kept]:
             continue
         text = cleaner.clean(read.document.text)
         if code is None or text is None:
-            raise _changed(read.path)
+            raise _changed(read.where)
         yield Kept(read.document, text, len(text.encode()), SPLITS[code])
     if count != len(decisions.codes):
-        raise _changed(reader.root)
+        raise _changed(str(reader.root))
 
 
-def _changed(path: Path) -> DataError:
-    return DataError(f"{path}: the files changed while they were read. Prepare again when nothing writes to them.")
+def _changed(where: str) -> DataError:
+    return DataError(
+        f"{where}: the files changed while they were read. Prepare again when nothing writes to them."
+    )
 
 
 def _too_little(settings: DataSettings, what: str) -> DataError:
     return DataError(
-        f"{settings.path or settings.source}: too few documents: {what}. Add documents; or set data.document_start to a pattern "
-        'of the lines that begin one; or data.split.unit = "part" to hold out parts of documents; or data.validation and '
-        "data.test to files that are held out; or, to hold nothing out, data.split.validation and data.split.test to 0."
+        f"{settings.path or settings.source}: too few documents: {what}. Add documents; or set "
+        'data.document_start to a pattern of the lines that begin one; or data.split.unit = "part" to hold '
+        "out parts of documents; or data.validation and data.test to files that are held out; or, to hold "
+        "nothing out, data.split.validation and data.split.test to 0."
     )

@@ -2,12 +2,14 @@
 
     tokenizer.json   card.json   card.md   train/   validation/   test/   whole.json (written last)
 
-KEY is a hash of the bytes of the input, the settings, the special tokens and the version of this format, so that whatever
-changes what comes out changes the key. Everything is built in a folder of another name and renamed when it is on the disk.
-What is there already is read through and compared with its digests before it is used; what is damaged is built again.
+KEY is a hash of the bytes of the input, the settings, the special tokens and the version of this format, so
+that whatever changes what comes out changes the key. Everything is built in a folder of another name and
+renamed when it is on the disk. What is there already is read through and compared with its digests before it
+is used; what is damaged is built again.
 
-Memory does not grow with the input but for 16 bytes of hash per document (about 100 as Python holds them): the input is read
-twice, the vocabulary is learned from a bounded sample, and tokens go to the disk in batches.
+Memory does not grow with the input but for 16 bytes of hash per document (about 100 as Python holds them):
+the input is read twice, the vocabulary is learned from a bounded sample, and tokens go to the disk in
+batches.
 """
 
 import hashlib
@@ -20,6 +22,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, final
+
+from filelock import FileLock
 
 from telos.config import fingerprint
 from telos.data import documents
@@ -68,7 +72,9 @@ class Prepared:
         """
         for name, digest in _read_json(self.folder / "whole.json")["files"].items():
             if not (self.folder / name).is_file() or _digest(self.folder / name) != digest:
-                raise DataError(f"{self.folder / name}: the prepared data is damaged. Delete {self.folder} and prepare again.")
+                raise DataError(
+                    f"{self.folder / name}: prepared data is damaged. Delete {self.folder} and prepare again."
+                )
         for split in SPLITS:
             self.shards(split).verify()
 
@@ -84,11 +90,12 @@ def prepare(
 ) -> Prepared:
     """The prepared data for these settings: found under `root`, or built there.
 
-    `specials`: special tokens beside those that a vocabulary always has. `columns`: names out of `shards.COLUMNS`.
+    `specials`: special tokens beside those that a vocabulary always has. `columns`: names out of
+    `shards.COLUMNS`.
 
     Raises:
-        DataError: the text cannot be read or is too little, or the disk is full. Nothing half-written keeps a final name.
-        ConfigError: the vocabulary that is asked for cannot be.
+        DataError: the text cannot be read or is too little, or the disk is full. Nothing half-written keeps a
+        final name. ConfigError: the vocabulary that is asked for cannot be.
     """
     report = progress or (lambda stage, done, total: None)
     findings = Findings()
@@ -126,7 +133,10 @@ def _key(
     for done, (path, _, split) in enumerate(reader.files):
         report("reading", done, len(reader.files))
         files.append([split, reader.named(path), _digest(path)])
-    settings = [{k: v for k, v in data.table().items() if k not in ("path", "validation", "test")}, tokenizer.table()]
+    settings = [
+        {k: v for k, v in data.table().items() if k not in ("path", "validation", "test")},
+        tokenizer.table(),
+    ]
     settings[1].pop("path", None)
     vocabulary = _digest(tokenizer.path) if tokenizer.path else ""
     return fingerprint(VERSION, FORMAT, files, settings, vocabulary, list(specials), sorted(columns))
@@ -145,7 +155,9 @@ def _open(folder: Path) -> Prepared | None:
     if not folder.exists():
         return None
     try:
-        ready = Prepared(folder=folder, tokenizer=Tokenizer.load(folder / "tokenizer.json"), card=read_card(folder))
+        ready = Prepared(
+            folder=folder, tokenizer=Tokenizer.load(folder / "tokenizer.json"), card=read_card(folder)
+        )
         ready.verify()
     except DataError:
         broken = folder.with_name(f".damaged-{folder.name}-{os.getpid()}")
@@ -157,15 +169,10 @@ def _open(folder: Path) -> Prepared | None:
 
 @contextmanager
 def _alone(root: Path, key: str) -> Iterator[None]:
-    """One process at a time builds a key; the others wait and find it there. A process that dies lets go by itself."""
+    """One process at a time builds a key; the others wait and find it there. A process that dies lets go by
+    itself."""
     root.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows: two may build at once, and whoever renames first has won
-        yield
-        return
-    with (root / f".{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(root / f".{key}.lock"):
         for stale in root.glob(f".building-{key}-*"):
             shutil.rmtree(stale, ignore_errors=True)
         yield
@@ -177,10 +184,12 @@ def _disk(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        free = f"{shutil.disk_usage(root).free:,} bytes are free there" if root.exists() else "it does not exist"
+        free = (
+            f"{shutil.disk_usage(root).free:,} bytes are free there" if root.exists() else "it does not exist"
+        )
         raise DataError(
-            f"{root}: cannot write the prepared data: {error.strerror or error} ({free}). Nothing was left behind. "
-            "Make room, or choose a folder on another disk."
+            f"{root}: cannot write the prepared data: {error.strerror or error} ({free}). "
+            "Nothing half-written is left. Make room, or choose a folder on another disk."
         ) from error
 
 
@@ -260,10 +269,14 @@ def _write_synced(path: Path, text: str) -> None:
 
 
 def _note_size(settings: TokenizerSettings, tokenizer: Tokenizer, findings: Findings) -> None:
-    if settings.path is None and settings.kind in ("bpe", "wordpiece", "unigram") and tokenizer.size < settings.size:
+    if (
+        settings.path is None
+        and settings.kind in ("bpe", "wordpiece", "unigram")
+        and tokenizer.size < settings.size
+    ):
         findings.notes.append(
-            f"The vocabulary has {tokenizer.size:,} tokens instead of the {settings.size:,} asked for: the training text is too "
-            "small for more. Add text, or ask for fewer (tokenizer.size)."
+            f"The vocabulary has {tokenizer.size:,} tokens instead of the {settings.size:,} asked for: "
+            "the training text is too small for more. Add text, or ask for fewer (tokenizer.size)."
         )
 
 
@@ -320,7 +333,9 @@ class _Writing:
     def _measure(self, kept: Kept, ids: Any) -> None:
         """A sample chosen by content for bytes per token; and, where text can be lost, whether it was."""
         tokenizer = self._tokenizer
-        drawn = int.from_bytes(hashlib.blake2b(kept.text[:4096].encode(), digest_size=4).digest(), "big") / 2**32
+        drawn = (
+            int.from_bytes(hashlib.blake2b(kept.text[:4096].encode(), digest_size=4).digest(), "big") / 2**32
+        )
         if drawn < self._share:
             self.scripts.add(kept.text[: 1 << 20], tokenizer)
         if not tokenizer.lossless:

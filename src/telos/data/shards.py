@@ -1,7 +1,8 @@
-"""Tokens on disk: one folder per split, memory-mapped columns, a header that says what they are and proves it.
+"""Tokens on disk: one folder per split, memory-mapped columns, a header that says what they are and proves
+it.
 
     header.json        format, dtype, vocabulary hash, counts; bytes and BLAKE2b digest of every file
-    ids.bin            all tokens of all documents, one after the other (uint16, or uint32 for more than 65,536 tokens)
+    ids.bin            all tokens of all documents, one after the other (uint16; uint32 above 65,536 tokens)
     offsets.bin        documents + 1 places in ids.bin (int64)
     text_bytes.bin     UTF-8 bytes of each document's text as the tokenizer saw it (int64)
     word_start.bin …   other columns: a value per token, per document, or a run of tokens per document
@@ -29,7 +30,8 @@ FORMAT = 1
 
 
 class Column(NamedTuple):
-    """What a column holds: a value per token, one per document, or a run of tokens per document (with its own offsets)."""
+    """What a column holds: a value per token, one per document, or a run of tokens per document (with its own
+    offsets)."""
 
     per: Literal["token", "document", "run"]
     dtype: str = ""
@@ -71,20 +73,33 @@ class ShardWriter:
     def __init__(self, folder: Path, vocabulary_hash: str, size: int, columns: Sequence[str] = ()) -> None:
         unknown = [name for name in columns if name not in COLUMNS]
         assert not unknown, f"unknown columns {unknown}; there are {sorted(COLUMNS)}"
-        self._folder, self._vocabulary_hash, self._size, self._columns = folder, vocabulary_hash, size, tuple(columns)
+        self._folder, self._vocabulary_hash, self._size, self._columns = (
+            folder,
+            vocabulary_hash,
+            size,
+            tuple(columns),
+        )
         self._dtype = np.dtype(_dtype(size))
         self._documents = self._tokens = self._bytes = 0
         self._run_ends = dict.fromkeys((c for c in columns if COLUMNS[c].per == "run"), 0)
         folder.mkdir(parents=True, exist_ok=True)
         runs = [f"{name}_offsets" for name in self._run_ends]
-        self._files = {n: _File(folder / f"{n}.bin") for n in ("ids", "offsets", "text_bytes", *columns, *runs)}
+        self._files = {
+            n: _File(folder / f"{n}.bin") for n in ("ids", "offsets", "text_bytes", *columns, *runs)
+        }
         for name in ("offsets", *runs):
             self._files[name].write(np.zeros(1, np.int64))
 
     def add(self, ids: NDArray[np.integer], bytes: int, **columns: Any) -> None:
         """One document: its tokens (n,), the UTF-8 bytes of its text, and every column that was announced."""
-        assert sorted(columns) == sorted(self._columns), f"columns {sorted(columns)} given, {sorted(self._columns)} announced"
-        self._documents, self._tokens, self._bytes = self._documents + 1, self._tokens + len(ids), self._bytes + bytes
+        assert sorted(columns) == sorted(self._columns), (
+            f"columns {sorted(columns)} given, {sorted(self._columns)} announced"
+        )
+        self._documents, self._tokens, self._bytes = (
+            self._documents + 1,
+            self._tokens + len(ids),
+            self._bytes + bytes,
+        )
         self._files["ids"].write(self._checked(ids))
         self._files["offsets"].write(np.array([self._tokens], np.int64))
         self._files["text_bytes"].write(np.array([bytes], np.int64))
@@ -99,7 +114,9 @@ class ShardWriter:
             self._files[f"{name}_offsets"].write(np.array([self._run_ends[name]], np.int64))
             return
         values = np.atleast_1d(np.asarray(value)).astype(column.dtype)
-        assert len(values) == (tokens if column.per == "token" else 1), f"{name}: {len(values)} values for {tokens} tokens"
+        assert len(values) == (tokens if column.per == "token" else 1), (
+            f"{name}: {len(values)} values for {tokens} tokens"
+        )
         self._files[name].write(values)
 
     def _checked(self, ids: NDArray[np.integer]) -> NDArray[Any]:
@@ -163,7 +180,8 @@ class _File:
 
 @final
 class Shards:
-    """One prepared split, memory-mapped. Opening it checks the header and the sizes; `verify` reads every byte.
+    """One prepared split, memory-mapped. Opening it checks the header and the sizes; `verify` reads every
+    byte.
 
     Raises:
         DataError: it is not there, of another format, or not whole.
@@ -179,8 +197,12 @@ class Shards:
         """Document i is ids[offsets[i]:offsets[i + 1]]; (documents + 1,)."""
         self.text_bytes = self._map("text_bytes", "int64")
         """UTF-8 bytes of each document's text, (documents,)."""
-        self.columns = {name: self._map(name, COLUMNS[name].dtype or self.header.dtype) for name in self.header.columns}
-        self.run_offsets = {n: self._map(f"{n}_offsets", "int64") for n in self.columns if COLUMNS[n].per == "run"}
+        self.columns = {
+            name: self._map(name, COLUMNS[name].dtype or self.header.dtype) for name in self.header.columns
+        }
+        self.run_offsets = {
+            n: self._map(f"{n}_offsets", "int64") for n in self.columns if COLUMNS[n].per == "run"
+        }
 
     def __len__(self) -> int:
         return self.header.documents
@@ -198,7 +220,8 @@ class Shards:
         return self.ids[self.offsets[index] : self.offsets[index + 1]].astype(np.int64)
 
     def column(self, name: str, index: int, part: slice = slice(None)) -> NDArray[Any]:
-        """A column of one document: `part` of its values per token, or its whole run, or its single value as (1,)."""
+        """A column of one document: `part` of its values per token, or its whole run, or its single value as
+        (1,)."""
         per, values = COLUMNS[name].per, self.columns[name]
         if per == "document":
             return np.array(values[index : index + 1])
@@ -248,15 +271,21 @@ def _read_header(folder: Path) -> Header:
         given = json.loads(path.read_text(encoding="utf-8"))
         header = Header(**given)
     except FileNotFoundError:
-        raise DataError(f"{folder}: no prepared data here (there is no header.json). Run `telos prepare` first.") from None
+        raise DataError(
+            f"{folder}: no prepared data here (there is no header.json). Run `telos prepare` first."
+        ) from None
     except (OSError, ValueError, TypeError) as error:
         raise _corrupt(path, f"it cannot be read: {error}") from None
     if header.format != FORMAT:
-        raise DataError(f"{path}: written in format {header.format}, this program reads {FORMAT}. Run `telos prepare` again.")
+        raise DataError(
+            f"{path}: this is format {header.format}, and {FORMAT} is needed. Run `telos prepare` again."
+        )
     if header.dtype != np.dtype(_dtype(header.size)).name:
         raise _corrupt(path, f"{header.dtype} is not the dtype of a vocabulary of {header.size}")
     return header
 
 
 def _corrupt(path: Path, why: str) -> DataError:
-    return DataError(f"{path}: the prepared data is damaged: {why}. Delete the folder {path.parent} and prepare again.")
+    return DataError(
+        f"{path}: the prepared data is damaged: {why}. Delete the folder {path.parent} and prepare again."
+    )

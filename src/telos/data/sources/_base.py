@@ -1,7 +1,7 @@
 """What a source of documents is, and how files are found and opened.
 
-To add a format, write a file in this folder with one final class that derives from `Source`. Nothing else is edited: a file
-is read by the source that names its suffix.
+To add a format, write a file in this folder with one final class that derives from `Source`. Nothing else is
+edited: a file is read by the source that names its suffix.
 """
 
 import bz2
@@ -20,7 +20,17 @@ from telos.batch import Document
 from telos.config import Settings
 from telos.errors import DataError
 
-__all__ = ["OPTIONAL", "Source", "lines", "no_such_key", "open_bytes", "plain_suffix", "record", "to_text", "walk"]
+__all__ = [
+    "OPTIONAL",
+    "Source",
+    "lines",
+    "no_such_key",
+    "open_bytes",
+    "plain_suffix",
+    "record",
+    "to_text",
+    "walk",
+]
 
 COMPRESSIONS = (".gz", ".xz", ".bz2", ".zst")
 OPTIONAL = ("target", "label", "language")
@@ -28,17 +38,17 @@ OPTIONAL = ("target", "label", "language")
 LONGEST_LINE = 1 << 28
 """Bytes of a JSON line, at most: what has to be in memory at once."""
 LONGEST_TEXT = 1 << 24
-"""Bytes of plain text that make one document, at most; a longer text is handed out in consecutive parts with one id."""
+"""Bytes of plain text that make one document, at most; longer ones come in consecutive parts with one id."""
 EXPANSION = 500
-"""How many times its size a compressed file may expand to, at most, once it is past `EXPANSION_FREE` bytes."""
+"""How many times its size a compressed file may expand to, at most, once past `EXPANSION_FREE` bytes."""
 EXPANSION_FREE = 1 << 30
 
 
 class Source(Settings, ABC):
     """Base of all sources. Settings of the recipe reach it by name: `text_key`, `document_start`.
 
-    Bytes that are not UTF-8 stay in the text as lone surrogates (PEP 383), so that cleaning finds, counts and mends them in one
-    place. Consecutive documents with the same id are parts of one text.
+    Bytes that are not UTF-8 stay in the text as lone surrogates (PEP 383), so that cleaning finds, counts and
+    mends them in one place. Consecutive documents with the same id are parts of one text.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
@@ -59,7 +69,7 @@ class Source(Settings, ABC):
 
 
 def walk(path: Path) -> list[Path]:
-    """Every file under `path`, or itself, sorted by name; hidden ones left out, each folder once even if links lead in circles.
+    """Every file under `path`, or itself, sorted by name. Hidden ones are left out; links may form circles.
 
     Raises:
         DataError: there is nothing at `path`.
@@ -67,10 +77,14 @@ def walk(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataError(f"{path}: there is no such file or folder (data.path is relative to where you are: {Path.cwd()}).")
+        raise DataError(
+            f"{path}: there is no such file or folder (data.path is relative to where you are: {Path.cwd()})."
+        )
     found, seen = [], {path.resolve()}
     for folder, inner, files in os.walk(path, followlinks=True):
-        fresh = [name for name in sorted(inner) if name[0] != "." and (Path(folder) / name).resolve() not in seen]
+        fresh = [
+            name for name in sorted(inner) if name[0] != "." and (Path(folder) / name).resolve() not in seen
+        ]
         seen.update((Path(folder) / name).resolve() for name in fresh)
         inner[:] = fresh
         found += [Path(folder) / name for name in files if name[0] != "." and (Path(folder) / name).is_file()]
@@ -78,7 +92,7 @@ def walk(path: Path) -> list[Path]:
 
 
 def plain_suffix(path: Path) -> str:
-    """The suffix that says the format, lower-case, with any compression's taken off: `.jsonl` for `a.JSONL.gz`."""
+    """The suffix that says the format, lower-case, less a compression's: `.jsonl` of `a.JSONL.gz`."""
     name = path.name.lower()
     for compression in COMPRESSIONS:
         name = name.removesuffix(compression)
@@ -98,7 +112,9 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
             expanded = _expand(file, path)
             yield expanded if expanded is file else _Bounded(expanded, path)
     except broken as error:
-        raise DataError(f"{path}: the compressed file is damaged or cut short: {error}. Fetch or make it again.") from None
+        raise DataError(
+            f"{path}: the compressed file is damaged or cut short: {error}. Fetch or make it again."
+        ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from None
 
@@ -160,13 +176,15 @@ class _Counted(io.RawIOBase):
         self._bytes += len(data)
         if self._bytes > self._limit:
             size = f"{self._bytes:,} bytes from {self._path.stat().st_size:,} on the disk"
-            raise DataError(f"{self._path}: expands to more than {size}: refused as a decompression bomb. "
-                            "If it is genuine, expand it yourself and give the plain file.")
+            raise DataError(
+                f"{self._path}: expands to more than {size}: refused as a decompression bomb. "
+                "If it is genuine, expand it yourself and give the plain file."
+            )
         return len(data)
 
 
 def lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file with their numbers from 1, cut at line feeds and nothing else; without a byte order mark.
+    """The lines of a file and their numbers from 1, cut at line feeds and nothing else; no byte order mark.
 
     Raises:
         DataError: a line is longer than `LONGEST_LINE`.
@@ -175,7 +193,9 @@ def lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
     while line := file.readline(LONGEST_LINE + 1):
         number += 1
         if len(line) > LONGEST_LINE:
-            raise DataError(f"{path}:{number}: the line is longer than {LONGEST_LINE:,} bytes. Cut the document in several.")
+            raise DataError(
+                f"{path}:{number}: longer than {LONGEST_LINE:,} bytes. Cut the document in several."
+            )
         yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
 
 
@@ -186,24 +206,24 @@ def to_text(data: bytes, path: Path) -> str:
         DataError: the bytes begin with the mark of UTF-16 or UTF-32.
     """
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(f"{path}: this is UTF-16, not UTF-8. Convert it: iconv -f UTF-16 -t UTF-8 {path.name} > new-{path.name}")
+        raise DataError(f"{path}: this is UTF-16, not UTF-8. Convert it: iconv -f UTF-16 -t UTF-8 IN > OUT")
     return data.decode("utf-8", "surrogateescape")
 
 
 def record(values: Mapping[str, Any], text_key: str, id: str, path: Path) -> Document:
-    """A row of a table or a JSON object as a document. A text that is null is an empty one, which cleaning drops and counts.
+    """A row of a table or a JSON object as a document. A text that is null is empty, and dropped.
 
     Raises:
         DataError: there is no text under `text_key`; lists the keys that there are.
     """
-    where = f"{path.parent / id}"
     if text_key not in values:
-        raise no_such_key(text_key, values, where)
+        raise no_such_key(text_key, values, str(path.parent / id))
     text = values[text_key]
     if isinstance(text, list) and all(isinstance(line, str) for line in text):
         text = "\n".join(text)
     if not isinstance(text, str | None):
-        raise DataError(f"{where}: {text_key!r} is a {type(text).__name__}; it must be a string or a list of strings.")
+        what = f"{text_key!r} is a {type(text).__name__}"
+        raise DataError(f"{path.parent / id}: {what}; it must be a string or a list of strings.")
     rest = {key: str(value) for key in OPTIONAL if (value := values.get(key)) is not None}
     return Document(text=text or "", id=id, **rest)
 
@@ -211,4 +231,6 @@ def record(values: Mapping[str, Any], text_key: str, id: str, path: Path) -> Doc
 def no_such_key(text_key: str, keys: Iterable[str], where: str) -> DataError:
     """The text is not where it was looked for."""
     listed = ", ".join(repr(key) for key in keys) or "none"
-    return DataError(f"{where}: there is no {text_key!r}; there are: {listed}. Say which holds the text: data.text_key=…")
+    return DataError(
+        f"{where}: there is no {text_key!r}; there are: {listed}. Say which holds the text: data.text_key=…"
+    )

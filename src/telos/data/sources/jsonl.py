@@ -15,7 +15,7 @@ __all__ = ["JsonLines"]
 
 @final
 class JsonLines(Source):
-    """`.jsonl` and `.ndjson`, plain or compressed. Lines end at a line feed and nowhere else; blank lines are passed over."""
+    """`.jsonl` and `.ndjson`. Lines end at line feeds and nowhere else; blank ones are skipped."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson")
 
@@ -26,17 +26,25 @@ class JsonLines(Source):
         with _base.open_bytes(path) as file:
             for number, line in _base.lines(file, path):
                 if line.strip():
-                    yield _base.record(_parse(line, path, number), self.text_key, f"{path.name}:{number}", path)
+                    yield _base.record(
+                        _parse(line, path, number), self.text_key, f"{path.name}:{number}", path
+                    )
 
 
 def _parse(line: bytes, path: Path, number: int) -> Mapping[str, Any]:
     try:
         value = json.loads(_base.to_text(line, path))
     except (json.JSONDecodeError, RecursionError) as error:
-        what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        what = (
+            f"{error.msg} at column {error.colno}"
+            if isinstance(error, json.JSONDecodeError)
+            else "nested too deeply"
+        )
         raise DataError(
-            f"{path}:{number}: not a JSON object: {what}. Each line must be one whole object; mend or delete the line."
+            f"{path}:{number}: not a JSON object: {what}. A line must be one whole object; mend or delete it."
         ) from None
     if not isinstance(value, dict):
-        raise DataError(f"{path}:{number}: a JSON {type(value).__name__}, not an object such as {{\"text\": \"…\"}}.")
+        raise DataError(
+            f'{path}:{number}: a JSON {type(value).__name__}, not an object such as {{"text": "…"}}.'
+        )
     return value

@@ -1,4 +1,4 @@
-"""The Python standard library's own source: text that every machine has, for demonstrations that download nothing."""
+"""The Python standard library's own source: text that every machine has, without downloads."""
 
 import io
 import sysconfig
@@ -15,8 +15,11 @@ from telos.errors import DataError
 __all__ = ["PythonLibrary"]
 
 LEFT_OUT = frozenset(
-    ["test", "tests", "idle_test", "__pycache__", "site-packages", "dist-packages", "_bundled", "lib-dynload"]
-    + ["encodings", "pydoc_data", "msilib"]
+    (
+        *("test", "tests", "idle_test"),
+        *("__pycache__", "site-packages", "dist-packages", "_bundled", "lib-dynload"),
+        *("encodings", "pydoc_data", "msilib"),
+    )
 )
 """Folders of tests, of other people's packages, and of tables that a program wrote."""
 GENERATED = frozenset(["keyword.py", "token.py", "_casefix.py", "entities.py", "stringprep.py"])
@@ -36,9 +39,13 @@ class PythonLibrary(Source):
             DataError: this Python has no standard library as files.
         """
         root = path or Path(sysconfig.get_path("stdlib"))
-        found = [file for file in _base.walk(root) if _wanted(file.relative_to(root))] if root.is_dir() else []
+        found = (
+            [file for file in _base.walk(root) if _wanted(file.relative_to(root))] if root.is_dir() else []
+        )
         if not found:
-            raise DataError(f"{root}: this Python has no standard library in plain files. Give text of your own: data.path=…")
+            raise DataError(
+                f"{root}: this Python has no standard library in plain files. Give your own text: data.path=…"
+            )
         return found
 
     def documents(self, path: Path) -> Iterator[Document]:

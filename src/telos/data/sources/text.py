@@ -22,7 +22,7 @@ class Text(Source):
     """A line that this regular expression finds begins a new document; empty: the file is one document."""
 
     def documents(self, path: Path) -> Iterator[Document]:
-        """Texts longer than `LONGEST_TEXT` come in parts, cut at blank lines, else at lines, else between characters."""
+        """Texts above `LONGEST_TEXT` come in parts, cut at blank lines, lines, or between characters."""
         with _base.open_bytes(path) as file:
             if self.document_start:
                 for number, data in self._beginning_lines(file, path):
@@ -32,8 +32,8 @@ class Text(Source):
                     yield Document(text=_base.to_text(data, path), id=path.name)
 
     def _beginning_lines(self, file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
-        """Stretches of whole lines with the number of the line that their document begins with. Blank lines before the
-        first line that matches belong to its document, so that nothing is lost."""
+        """Stretches of whole lines with the number of the line that their document begins with. Blank lines
+        before the first line that matches belong to its document, so that nothing is lost."""
         begins = re.compile(self.document_start).search
         held, first, number, blank = bytearray(), 1, 0, True
         while line := file.readline(_base.LONGEST_TEXT):
@@ -70,6 +70,8 @@ def _best_cut(data: bytes) -> int:
         if (place := data.rfind(end_of_line, half)) >= 0:
             return place + len(end_of_line)
     place = len(data) - 1
-    while place > half and (data[place] & 0xC0 == 0x80 or data[place - 1] == 0x0D):  # inside a character, or a CR LF
+    while place > half and (
+        data[place] & 0xC0 == 0x80 or data[place - 1] == 0x0D
+    ):  # inside a character, or a CR LF
         place -= 1
     return place
