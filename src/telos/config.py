@@ -16,13 +16,32 @@ from types import ModuleType
 from typing import Annotated, Any, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from telos.errors import ConfigError
-from telos.find import find, suggestion
+from telos.find import find, names, suggestion
 
-__all__ = ["Lax", "Member", "Settings", "changes", "fingerprint", "member", "override", "read", "read_toml", "to_toml"]
+__all__ = [
+    "Lax",
+    "Member",
+    "Settings",
+    "changes",
+    "fingerprint",
+    "member",
+    "override",
+    "read",
+    "read_toml",
+    "to_toml",
+]
 
 S = TypeVar("S", bound="Settings")
 M = TypeVar("M", bound="Member")
@@ -34,7 +53,9 @@ Lax = Field(strict=False)
 class Settings(BaseModel):
     """Base of everything that a recipe can set: frozen, strict, closed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -42,8 +63,13 @@ class Settings(BaseModel):
         if isinstance(given, dict):
             for key in given:
                 if key not in cls.model_fields:
-                    hint = suggestion(str(key), list(cls.model_fields)) or f" There are: {', '.join(cls.model_fields)}."
-                    raise PydanticCustomError("telos", "is not a setting.{hint}", {"key": str(key), "hint": hint})
+                    hint = (
+                        suggestion(str(key), list(cls.model_fields))
+                        or f" There are: {', '.join(cls.model_fields)}."
+                    )
+                    raise PydanticCustomError(
+                        "telos", "is not a setting.{hint}", {"key": str(key), "hint": hint}
+                    )
         return given
 
     def table(self) -> dict[str, Any]:
@@ -60,8 +86,11 @@ class Member(Settings):
         return type(self).__module__.rpartition(".")[2]
 
 
-def member(package: ModuleType, base: type[M]) -> Any:
-    """The annotation of a field that holds a member of the open set `package`: `Annotated[base, …]`."""
+def member(package: ModuleType, base: type[M], default: str = "") -> Any:
+    """The annotation of a field that holds a member of the open set `package`: `Annotated[base, …]`.
+
+    A table without a `name` is one of `default`, where there is one, so that `model.width=64` says enough.
+    """
 
     def choose(given: Any) -> Any:
         if isinstance(given, str):
@@ -69,14 +98,20 @@ def member(package: ModuleType, base: type[M]) -> Any:
         if not isinstance(given, Mapping):
             return given
         rest = dict(given)
+        wanted = str(rest.pop("name", default))
+        if not wanted:
+            hint = f"must be given. There are: {', '.join(names(package))}."
+            raise PydanticCustomError("telos", "{hint}", {"key": "name", "hint": hint})
         try:
-            kind = find(package, str(rest.pop("name", "")), base)
+            kind = find(package, wanted, base)
         except ConfigError as error:
             raise PydanticCustomError("telos", "{hint}", {"key": "name", "hint": str(error)}) from None
         try:
             return kind.model_validate(rest)
         except ValidationError as error:
-            raise PydanticCustomError("nested", "nested", {"errors": list(error.errors(include_url=False))}) from None
+            raise PydanticCustomError(
+                "nested", "nested", {"errors": list(error.errors(include_url=False))}
+            ) from None
 
     def write(value: Member) -> dict[str, Any]:
         return {"name": value.name, **value.table()}
@@ -173,7 +208,9 @@ def to_toml(settings: Settings) -> str:
 
 def fingerprint(*parts: Any) -> str:
     """A short hash of plain data: equal data, equal fingerprint."""
-    text = json.dumps([p.table() if isinstance(p, Settings) else p for p in parts], sort_keys=True, default=str)
+    text = json.dumps(
+        [p.table() if isinstance(p, Settings) else p for p in parts], sort_keys=True, default=str
+    )
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

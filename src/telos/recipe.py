@@ -17,7 +17,7 @@ from telos.losses import LossSettings
 from telos.models._base import Model
 from telos.objectives._base import Objective
 from telos.tokenizer import TokenizerSettings
-from telos.train.settings import BudgetSettings, TrainSettings
+from telos.train.settings import TrainSettings
 
 __all__ = ["VERSION", "Recipe", "models_that_fit"]
 
@@ -35,17 +35,21 @@ class Recipe(Settings):
     """The run's folder is runs/NAME."""
     seed: int = Field(0, ge=0, lt=1 << 63)
     """Decides first weights, order of the text, dropout and samples."""
-    objective: member(objectives, Objective) = Field("causal", validate_default=True)  # type: ignore[valid-type]
+    objective: member(objectives, Objective, "causal") = Field(  # type: ignore[valid-type]
+        "causal", validate_default=True
+    )
     """A file name in objectives/ and its settings."""
     data: DataSettings
     """Where the text is, how it is cleaned and split."""
     tokenizer: TokenizerSettings = TokenizerSettings()
     """The vocabulary."""
-    model: member(models, Model) = Field("decoder", validate_default=True)  # type: ignore[valid-type]
+    model: member(models, Model, "decoder") = Field(  # type: ignore[valid-type]
+        "decoder", validate_default=True
+    )
     """A file name in models/ and its settings."""
     loss: LossSettings = LossSettings()
     """Modifiers of the loss in training."""
-    train: TrainSettings = TrainSettings(budget=BudgetSettings(epochs=4.0))
+    train: TrainSettings = TrainSettings()
     """Budget, optimizer, schedule, what is done on the way."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """How held-out text is scored."""

@@ -75,9 +75,11 @@ class TrainSettings(Settings):
     """Places in a row: the longest context that is trained."""
     batch: int = Field(32, ge=1)
     """Rows in a step."""
-    budget: BudgetSettings
+    budget: BudgetSettings = BudgetSettings(epochs=4.0)
     """When training ends."""
-    optimizer: member(optim, Optimizer) = Field("adamw", validate_default=True)  # type: ignore[valid-type]
+    optimizer: member(optim, Optimizer, "adamw") = Field(  # type: ignore[valid-type]
+        "adamw", validate_default=True
+    )
     """A file name in optim/ and its settings."""
     schedule: ScheduleSettings = ScheduleSettings()
     """How the learning rate moves."""
