@@ -10,10 +10,12 @@ k: recurrent state goes on from step to step, row by row. A document longer than
 is laid on several tracks.
 """
 
+import contextlib
 import heapq
 import multiprocessing
 import signal
 import sys
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -46,6 +48,7 @@ __all__ = [
     "steps_per_epoch",
 ]
 
+_LOOK_EVERY = 5.0  # seconds between looks whether the workers live
 _PROBED = 64  # pieces whose length is looked at to choose the size of a block
 
 
@@ -368,7 +371,8 @@ def _by_workers(
 ) -> Generator[Iterator[Step], None, None]:
     iterator = _start(plan, layout, keys)
     try:
-        for block in iterator:
+        while True:
+            block = _patiently(iterator, plan.settings.timeout)
             if isinstance(block, TelosError):
                 raise block
             yield (_converted(step, np.ndarray, torch.from_numpy) for step in block)
@@ -378,23 +382,31 @@ def _by_workers(
         _stop(iterator)
 
 
+def _patiently(iterator: Iterator[list[Step] | TelosError], timeout: float) -> list[Step] | TelosError:
+    """The next block. Every few seconds PyTorch looks whether the workers live, until `timeout` is over."""
+    start = time.monotonic()
+    while True:
+        try:
+            return next(iterator)
+        except RuntimeError as error:
+            if "timed out" not in str(error) or time.monotonic() - start >= timeout:
+                raise
+
+
 def _start(
     plan: LoaderPlan, layout: _Layout, keys: Iterator[tuple[int, int]]
 ) -> Iterator[list[Step] | TelosError]:
     # Forked workers share the corpus and the plan; elsewhere both are sent.
     context = multiprocessing.get_context("fork") if sys.platform == "linux" else None
-    with (
-        warnings.catch_warnings()
-    ):  # more workers than processors, fork beside threads: the user's choice, and safe
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(), _no_signals():
+        warnings.simplefilter("ignore")  # more workers than processors: as wished; fork beside threads: safe
         loader = DataLoader(
             _Blocks(plan, layout),
             batch_size=None,
             sampler=cast(Iterable[Any], keys),
             num_workers=plan.settings.workers,
             collate_fn=_as_it_is,
-            timeout=plan.settings.timeout,
-            worker_init_fn=_ignore_signals,
+            timeout=min(plan.settings.timeout, _LOOK_EVERY),
             multiprocessing_context=context,
             generator=torch.Generator(),  # its own, so that the run's generators are not drawn from
         )
@@ -415,10 +427,17 @@ def _as_it_is(block: Any) -> Any:
     return block
 
 
-def _ignore_signals(worker: int) -> None:
-    """A signal to the whole process group is for the trainer: it still needs batches to finish its step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+@contextlib.contextmanager
+def _no_signals() -> Iterator[None]:
+    """Processes started in here get no signal to stop that is sent to the whole group.
+
+    It is for the trainer, which still needs their batches to finish its step.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _converted(thing: Any, kind: type, convert: Callable[[Any], Any]) -> Any:

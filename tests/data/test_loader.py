@@ -1,0 +1,356 @@
+"""The loader's batches are a function of the seed and the place, on any number of workers."""
+
+import itertools
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from telos.batch import Batch, Cut, Example, Piece, Place, Read
+from telos.data.loader import LoaderPlan, LoaderSettings, Step, steps, steps_per_epoch
+from telos.errors import DataError, TrainingError
+from telos.objectives.causal import Causal
+from telos.tokenizer import Tokenizer
+from tests.train import tiny
+
+WINDOW = 16
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A corpus of documents with so many pieces each, whose ids tell the piece and the place in it."""
+
+    counts: tuple[int, ...]
+    length: int = WINDOW + 1
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def pieces_of(self, document: int) -> range:
+        first = sum(self.counts[:document])
+        return range(first, first + self.counts[document])
+
+    def __getitem__(self, index: int) -> Piece:
+        document = int(np.searchsorted(np.cumsum(self.counts), index, side="right"))
+        last = index == self.pieces_of(document)[-1]
+        length = 2 + index % (self.length - 2) if last else self.length
+        return Piece(ids=1000 * index + np.arange(length), document=document, start=index)
+
+
+class Drawing:
+    """An objective that uses its randomness: the drawn number is the target."""
+
+    def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
+        made = Causal().example(read, index, rng, tokenizer)
+        ask = made.asks[0]
+        return replace(made, asks=(replace(ask, target=rng.integers(0, 2**40, len(ask.at))),))
+
+
+def plan(counts: tuple[int, ...] = (1, 4, 2, 9, 1, 1, 3, 6, 2, 2) * 3, **changes: Any) -> LoaderPlan:
+    corpus = changes.pop("corpus", Pieces(counts))
+    own = {name: changes.pop(name) for name in ("workers", "timeout", "block", "carry") if name in changes}
+    return LoaderPlan(
+        corpus=corpus,
+        objective=changes.pop("objective", Drawing()),
+        tokenizer=tiny.vocabulary(),
+        window=WINDOW,
+        **{"batch": 4, "seed": 3, "packed": True, **changes},
+        settings=LoaderSettings(**{"block": 3, "timeout": 60.0, **own}),
+    )
+
+
+def take(plan: LoaderPlan, number: int, place: Place | None = None) -> list[Step]:
+    source = steps(plan, place or Place())
+    try:
+        return list(itertools.islice(source, number))
+    finally:
+        source.close()
+
+
+def until(plan: LoaderPlan, epoch: int) -> list[Step]:
+    """All steps of the epochs before `epoch`."""
+    source = steps(plan, Place())
+    try:
+        return list(itertools.takewhile(lambda step: step.epoch < epoch, source))
+    finally:
+        source.close()
+
+
+def content(step: Step) -> Any:
+    """Everything in a step, so that two can be compared."""
+    return [
+        (b.samples, b.main.ids.tolist(), [a.target.tolist() for a in b.asks], b.asked) for b in step.batches
+    ]
+
+
+def samples(steps: list[Step]) -> list[int]:
+    return [sample for step in steps for batch in step.batches for row in batch.samples for sample in row]
+
+
+VARIANTS: list[dict[str, Any]] = [{}, {"packed": False}, {"packed": False, "carry": True}]
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_each_epoch_reads_every_sample_once_in_an_order_of_its_own(changes: dict[str, Any]) -> None:
+    """Traps 43 and 45: no sample is repeated to fill a batch, none is dropped, no epoch is like another."""
+    made = plan(**changes)
+    found = until(made, 3)
+    epochs = [samples([step for step in found if step.epoch == epoch]) for epoch in range(3)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(len(made.corpus)))
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0] and sorted(epochs[0]) != epochs[0]
+    assert found[-1].share == 1.0 and found[-1].place == Place(epoch=3)
+    assert samples(until(replace(made, seed=4), 1)) != epochs[0]
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_from_any_place_the_same_batches_follow(changes: dict[str, Any]) -> None:
+    """Traps 40, 41 and 42: gone on with after each step of three epochs, a second and a third time too."""
+    made = plan(**changes)
+    whole = until(made, 3)
+    expected = [content(step) for step in whole]
+    for index, step in enumerate(whole[:-1]):
+        again = take(made, 3, step.place)
+        assert [content(s) for s in again[: len(whole) - index - 1]] == expected[index + 1 : index + 4]
+        assert [s.place for s in again[:1]] == [whole[index + 1].place]
+    place, found = Place(), []
+    draw = random.Random(0)
+    while len(found) < len(whole):
+        found += take(made, min(draw.randint(1, 7), len(whole) - len(found)), place)
+        place = found[-1].place
+    assert [content(step) for step in found] == expected
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_change_nothing(changes: dict[str, Any], workers: int) -> None:
+    """Traps 40 and 44: one, three or no workers, from the start and from the middle of a block of the second
+    epoch.
+    """
+    alone = take(plan(**changes), 40)
+    middle = next(step.place for step in alone if step.place.epoch == 1 and step.place.step == 1)
+    for place in (Place(), middle):
+        helped = take(plan(**changes, workers=workers), 12, place)
+        expected = take(plan(**changes), 12, place)
+        assert [content(step) for step in helped] == [content(step) for step in expected]
+        assert [(s.place, s.share, s.epoch) for s in helped] == [
+            (s.place, s.share, s.epoch) for s in expected
+        ]
+
+
+def test_workers_give_the_same_tensors() -> None:
+    """Nothing is lost on the way from a worker: every tensor is equal in dtype and content."""
+    for one, other in zip(take(plan(), 5), take(plan(workers=2), 5), strict=True):
+        for a, b in zip(one.batches, other.batches, strict=True):
+            for left, right in [(a.main, b.main), *zip(a.asks, b.asks, strict=True)]:
+                for name in left.__slots__:
+                    x, y = getattr(left, name), getattr(right, name)
+                    assert type(x) is type(y) and (
+                        torch.equal(x, y) and x.dtype == y.dtype if torch.is_tensor(x) else x == y
+                    )
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_micro_batches_cut_a_step_and_do_not_change_it(changes: dict[str, Any]) -> None:
+    """Trap 45: the rows of a step are the same, in the same order, however many go through the model at once."""
+    whole = until(plan(**changes), 2)
+    for rows in (1, 2, 3):
+        cut = until(plan(**changes, micro_batch=rows), 2)
+        assert [[r for b in s.batches for r in b.samples] for s in cut] == [
+            list(s.batches[0].samples) for s in whole
+        ]
+        assert all(batch.main.shape[0] <= rows for step in cut for batch in step.batches)
+        assert [step.place for step in cut] == [step.place for step in whole]
+
+
+def test_steps_are_of_nearly_equal_size() -> None:
+    made = plan(tuple([1] * 997), batch=8, block=32)
+    rows = [len(step.batches[0].samples) for step in until(made, 1)]
+    assert max(rows) == 8 and min(rows) >= 6
+    assert sum(rows) / len(rows) > 7.2
+
+
+def test_unpacked_batches_are_of_like_length() -> None:
+    """Rows of one step differ little in length, and steps come in no order of length."""
+    found = until(plan(tuple([1] * 400), packed=False, batch=8, block=50), 1)
+    lengths = [(step.batches[0].main.segment >= 0).sum(1) for step in found]
+    assert max(int(row.max() - row.min()) for row in lengths) <= 1
+    assert sorted(row.tolist() for row in lengths) != [row.tolist() for row in lengths]
+
+
+def test_randomness_is_of_the_sample_and_the_epoch() -> None:
+    """The same sample draws the same in the same epoch, whatever it is packed with, and another in the next."""
+
+    def drawn(made: LoaderPlan) -> dict[tuple[int, int], tuple[int, ...]]:
+        found = {}
+        for step in until(made, 2):
+            batch = step.batches[0]
+            ask = batch.asks[0]
+            real = ask.weight > 0
+            by_place = dict(zip(ask.at[real].tolist(), ask.target[real].tolist(), strict=True))
+            for place, id in enumerate(batch.main.ids.flatten().tolist()):
+                if place in by_place and batch.main.segment.flatten()[place] >= 0:
+                    found[step.epoch, id] = by_place[place]
+        return found
+
+    one = drawn(plan())
+    other = drawn(plan(packed=False, batch=3, block=1))
+    assert one == other and len(one) > 300
+    assert all(one[0, id] != one[1, id] for epoch, id in one if epoch == 0)
+
+
+def carried(**changes: Any) -> list[Step]:
+    return until(plan(packed=False, carry=True, **changes), 2)
+
+
+def test_carried_rows_go_on_where_they_ended() -> None:
+    """Trap 28: a row continues if and only if it holds the piece after that of the same row before."""
+    before: dict[int, int] = {}
+    starts = 0
+    for step in carried():
+        batch = step.batches[0]
+        assert batch.continues is not None and not batch.main.packed and batch.main.shape[0] == 4
+        corpus = plan().corpus
+        for row, (held, goes_on) in enumerate(zip(batch.samples, batch.continues.tolist(), strict=True)):
+            if not held:
+                assert not goes_on
+                continue
+            (sample,) = held
+            follows = before.get(row) == sample - 1 and corpus[sample].document == corpus[sample - 1].document
+            assert goes_on == follows
+            starts += not goes_on
+            before[row] = sample
+    assert 2 * len(plan().corpus.counts) <= starts <= 2 * (len(plan().corpus.counts) + 4)  # type: ignore[attr-defined]
+
+
+def test_tracks_are_of_nearly_equal_length_and_keep_their_row() -> None:
+    found = carried(batch=5)
+    assert {len(step.batches[0].samples) for step in found} == {5}
+    empty = sum(not row for step in found for row in step.batches[0].samples)
+    assert empty <= 0.2 * 5 * len(found)
+    quiet = [b for step in found for b in step.batches if any(not row for row in b.samples)]
+    for batch in quiet:
+        rows = [r for r, held in enumerate(batch.samples) if not held]
+        asked = batch.asks[0].at[batch.asks[0].weight > 0] // batch.main.shape[1]
+        assert not set(rows) & set(asked.tolist()), "an ended track is asked nothing"
+
+
+def test_one_long_document_is_laid_on_all_tracks() -> None:
+    found = [step for step in carried(counts=(64,), batch=4) if step.epoch == 0]
+    assert len(found) == 16 == steps_per_epoch(plan((64,), packed=False, carry=True))
+    assert [step.batches[0].continues.any().item() for step in found] == [False] + [True] * 15  # type: ignore[union-attr]
+
+
+def test_carried_micro_batches_keep_their_rows() -> None:
+    for step in carried(micro_batch=3):
+        assert [len(batch.samples) for batch in step.batches] == [2, 2]
+        assert all(batch.continues is not None and len(batch.continues) == 2 for batch in step.batches)
+
+
+def test_the_estimate_of_steps_is_near() -> None:
+    for changes in VARIANTS:
+        made = plan(tuple(1 + k % 7 for k in range(200)), **changes, batch=6)
+        assert abs(len(until(made, 1)) / steps_per_epoch(made) - 1) < 0.1, changes
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_empty_corpus_is_refused(workers: int) -> None:
+    with pytest.raises(DataError, match="nothing to train on"):
+        take(plan((), workers=workers), 1)
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_a_corpus_smaller_than_a_window_or_a_batch_works(changes: dict[str, Any]) -> None:
+    for counts in [(1,), (1, 1), (3,)]:
+        found = until(plan(counts, batch=32, **changes), 2)
+        assert sorted(samples(found)) == sorted(list(range(sum(counts))) * 2)
+
+
+def test_on_a_real_corpus(tmp_path: Path) -> None:
+    """Every token of every document is asked exactly once in an epoch, and its target is the token after it."""
+    corpus = tiny.corpus(tmp_path, Causal().cut(WINDOW))
+    found = until(plan(corpus=corpus, objective=Causal()), 1)
+    tokens = sum(len(text.encode()) + 1 for text in tiny.texts())
+    assert sum(batch.asked["tokens"] for step in found for batch in step.batches) == tokens
+    pairs = []
+    for batch in (batch for step in found for batch in step.batches):
+        flat, asked = batch.main.ids.flatten(), batch.asks[0]
+        real = asked.weight > 0
+        pairs += zip(flat[asked.at[real]].tolist(), asked.target[real].tolist(), strict=True)
+    t = tiny.vocabulary()
+    ids = [[t.begin, *t.encode(text).tolist(), t.end] for text in tiny.texts()]
+    assert sorted(pairs) == sorted(pair for document in ids for pair in itertools.pairwise(document))
+
+
+class Deadly:
+    """Its worker gets SIGKILL at one of the samples, or hangs for ever."""
+
+    def __init__(self, kind: str, at: int, parent: int) -> None:
+        self.kind, self.at, self.parent = kind, at, parent
+
+    def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
+        if index == self.at and os.getpid() != self.parent:
+            if self.kind == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.kind == "hangs":
+                time.sleep(600)
+            raise {"data": DataError("line 7 is bad"), "ours": ZeroDivisionError("our bug")}[self.kind]
+        return Causal().example(read, index, rng, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "says"),
+    [
+        ("killed", TrainingError, r"worker died or hangs .*fewer workers"),
+        ("hangs", TrainingError, "worker died or hangs .*timed out"),
+        ("data", DataError, "^line 7 is bad$"),
+        ("ours", ZeroDivisionError, "our bug"),
+    ],
+)
+def test_a_worker_that_dies_or_hangs_is_an_error_and_soon(
+    kind: str, error: type[Exception], says: str
+) -> None:
+    """Trap 55: never a hang; and the workers are gone afterwards."""
+    import multiprocessing
+
+    start = time.monotonic()
+    timeout = 2.0 if kind == "hangs" else 60.0
+    with pytest.raises(error, match=says):
+        take(plan(objective=Deadly(kind, 17, os.getpid()), workers=2, timeout=timeout), 1000)
+    assert time.monotonic() - start < 20
+    assert not multiprocessing.active_children()
+
+
+def test_workers_survive_polite_signals_and_leave_with_the_loader() -> None:
+    """Trap 66: SIGTERM and SIGINT to the whole group do not take the trainer's batches away."""
+    import multiprocessing
+
+    source = steps(plan(workers=2), Place())
+    next(source)
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGTERM)  # type: ignore[arg-type]
+        os.kill(worker.pid, signal.SIGINT)  # type: ignore[arg-type]
+    found = [content(step) for step in itertools.islice(source, 30)]
+    source.close()
+    assert found == [content(step) for step in take(plan(), 31)[1:]]
+    assert not multiprocessing.active_children()
+
+
+def test_workers_draw_nothing_from_the_runs_generator() -> None:
+    """Trap 61: the loader has a generator of its own."""
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    take(plan(workers=2), 3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_batch_is_a_batch() -> None:
+    assert all(isinstance(batch, Batch) for step in take(plan(workers=1), 3) for batch in step.batches)
+    assert Cut(length=WINDOW + 1, overlap=1) == Cut(length=WINDOW + 1, overlap=1)
