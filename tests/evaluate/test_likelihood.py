@@ -157,7 +157,7 @@ def test_two_evaluations_are_identical(shards: Shards, tokenizer: Tokenizer) -> 
 
 @pytest.mark.parametrize("end", [True, False])
 def test_bits_per_byte_of_a_uniform_model_in_closed_form(tmp_path: Path, end: bool) -> None:
-    """Trap 34: both sides of the fraction are of the same text: log₂(size) · tokens / bytes, in any vocabulary."""
+    """Trap 34: both sides of the fraction are of the same text: log₂(size) · tokens / bytes."""
     size_of = {tokenizer: tokenizer.size for tokenizer in (byte_tokenizer(), pair_tokenizer())}
     utf8 = sum(len(text.encode()) for text in TEXTS)
     for number, (tokenizer, size) in enumerate(size_of.items()):
@@ -206,7 +206,7 @@ def test_a_cut_document_of_a_lossy_vocabulary_has_no_bits_per_byte(tmp_path: Pat
 def test_each_document_begins_with_exactly_one_begin_token(
     shards: Shards, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Trap 35: one begin token per document goes in, as in training, and none is asked; each end is asked once."""
+    """Trap 35: one begin token per document goes in, as in training, and none is asked."""
     network = network_of(MODELS[name], tokenizer, WINDOW)
     given: Counter[int] = Counter()
     targets: Counter[int] = Counter()
@@ -230,7 +230,7 @@ def test_each_document_begins_with_exactly_one_begin_token(
 
 @pytest.mark.parametrize("prefix", ["The cat", "春眠不", "def f(x):", "one two three "])
 def test_a_continuation_costs_what_the_joint_text_costs_more(tmp_path: Path, prefix: str) -> None:
-    """Trap 35: what the joint text costs more than its beginning is what the rest costs after that beginning."""
+    """Trap 35: what a text costs more than its beginning is what the rest costs after it."""
     tokenizer = byte_tokenizer()
     network = network_of(MODELS["rotary"], tokenizer, 64).double()
     whole = next(text for text in TEXTS if text.startswith(prefix))[:40]

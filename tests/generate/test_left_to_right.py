@@ -186,7 +186,7 @@ def test_a_prompt_that_spells_a_special_token_is_text() -> None:
 def test_cuts_equal_their_definitions(
     logits: list[float], temperature: float, top_k: int, top_p: float, min_p: float
 ) -> None:
-    """Each cut by brute force, in the order top-k, top-p, min-p, each on what the one before left, scaled to 1."""
+    """Each cut by brute force, in the order top-k, top-p, min-p, each on what the one before left."""
     settings = GenerateSettings(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     tokens, shares = kept(np.array(logits), settings)
     ranked = sorted(range(len(logits)), key=lambda token: (-logits[token], token))

@@ -37,6 +37,9 @@ __all__ = ["EvaluateSettings", "Likelihood", "score"]
 
 Precision = Literal["float32", "bfloat16"]
 
+NOTE_END = "The bits of each document's end token are counted."
+NOTE_LOSSY = "The vocabulary is lossy: what it cannot say costs nothing in bits per byte."
+
 _BLOCK = 64
 """Batches whose pieces are read at a time, so that like lengths can share a batch in bounded memory."""
 _LOGITS = 2**22
@@ -325,9 +328,9 @@ def _likelihood(
         expected = sum(part.tokens for part in parts)
         assert tokens == expected, f"{tokens} tokens were asked where the split has {expected}"
     if cut.end:
-        notes = (*notes, "The bits of each document's end token are counted.")
+        notes = (*notes, NOTE_END)
     if not tokenizer.lossless:
-        notes = (*notes, "The vocabulary is lossy: what it cannot say costs nothing in bits per byte.")
+        notes = (*notes, NOTE_LOSSY)
     return Likelihood(
         nats=float(tally.nats),
         tokens=tokens,
