@@ -167,7 +167,8 @@ def test_each_term_has_its_own_gradient() -> None:
 def test_padding_changes_nothing(
     rows: int, padding: int, soft: bool, z: float, smoothing: float, garbage: float
 ) -> None:
-    """Trap 19: rows of weight 0 change neither sums nor gradients, whatever they hold; nor is any gradient theirs."""
+    """Trap 19: rows of weight 0 change neither sums nor gradients, whatever they hold; nor is any gradient
+    theirs."""
     hidden, weight, bias, target, counts = case(rows + padding, 4, 6, soft=soft)
     counts[rows:] = 0
     hidden[rows:] = garbage
@@ -219,8 +220,9 @@ def test_large_vocabularies(size: int) -> None:
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("settings", [PLAIN, LossSettings(z=1e-3)])
 def test_bfloat16_products_are_summed_in_float32(autocast: bool, settings: LossSettings) -> None:
-    """Trap 20: with hidden states and weights that are exact in bfloat16, so that only the logits are rounded, the loss
-    is that of the same logits in float64; its type is float32, and that of a gradient its tensor's."""
+    """Trap 20: with hidden states and weights that are exact in bfloat16, so that only the logits are
+    rounded, the loss is that of the same logits in float64; its type is float32, and that of a gradient its
+    tensor's."""
     hidden, weight, _, target, counts = case(600, 32, 500)
     hidden, weight = hidden.bfloat16(), (0.3 * weight).bfloat16()
     rounded = (hidden @ weight.T).double()
@@ -277,7 +279,8 @@ def test_evaluation_is_plain_cross_entropy() -> None:
 
 
 def test_backward_scales_and_repeats() -> None:
-    """What is divided by is known only after the forward pass; and a graph that is kept can be walked twice."""
+    """What is divided by is known only after the forward pass; and a graph that is kept can be walked
+    twice."""
     hidden, weight, _, target, counts = case(5, 4, 9)
     leaf = hidden.requires_grad_()
     sums = linear_cross_entropy(leaf, weight, None, target, counts, settings=PLAIN, training=True)

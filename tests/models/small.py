@@ -58,7 +58,8 @@ def built(name: str, *, seed: int = 0, loss: LossSettings | None = None, **chang
 
 
 def rows_of(*rows: Sequence[Sequence[int]], order: str = "causal", pattern: Pattern = "causal") -> Rows:
-    """Each row is a list of documents, each a list of ids; padded on the right with id 0, segment −1, unseen."""
+    """Each row is a list of documents, each a list of ids; padded on the right with id 0, segment −1,
+    unseen."""
     longest = max(sum(map(len, row)) for row in rows)
     made: dict[str, list[list[int]]] = {key: [] for key in ("ids", "positions", "segment", "order", "seen")}
     for row in rows:
@@ -86,7 +87,8 @@ def drawn(length: int, seed: int = 0) -> list[int]:
 
 
 def asked_all(rows: Rows, **extra: Any) -> Batch:
-    """Every real place is asked for the token after it in its row (modulo the row: what it is does not matter)."""
+    """Every real place is asked for the token after it in its row (modulo the row: what it is does not
+    matter)."""
     at = (rows.segment >= 0).flatten().nonzero().squeeze(1)
     target = rows.ids.roll(-1, 1).flatten()[at]
     ask = Asked(head="tokens", term="tokens", at=at, target=target, weight=torch.ones(len(at)))

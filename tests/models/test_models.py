@@ -119,7 +119,8 @@ def test_the_published_sizes() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_flops_are_those_that_are_counted(name: str) -> None:
-    """Against PyTorch's counter, which sees every product: it counts the hidden half of causal attention too."""
+    """Against PyTorch's counter, which sees every product: it counts the hidden half of causal attention
+    too."""
     model, network = described(name), built(name)
     length, count = 16, 3
     given_sizes = Sizes(50, length, sizes().heads)
@@ -138,7 +139,8 @@ def test_flops_are_those_that_are_counted(name: str) -> None:
 @pytest.mark.parametrize("depth", [2, 8])
 @pytest.mark.parametrize("name", ALL)
 def test_first_values_are_those_of_the_table(name: str, depth: int) -> None:
-    """Trap 26: the spread of every tensor is what the documentation says, for shallow and deep; no two are equal."""
+    """Trap 26: the spread of every tensor is what the documentation says, for shallow and deep; no two are
+    equal."""
     shape = {"width": 64, "depth": depth} | ({"embedding": 40} if name in ("gru", "lstm") else {})
     network = built(name, **shape)
     table = {
@@ -176,7 +178,8 @@ def test_first_values_are_a_function_of_seed_and_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "lstm"])
 def test_a_tied_head_stays_tied(name: str) -> None:
-    """Traps 26 and 29: one storage, one name, one entry: new, initialised, moved from meta, copied, loaded."""
+    """Traps 26 and 29: one storage, one name, one entry: new, initialised, moved from meta, copied,
+    loaded."""
     with torch.device("meta"):
         network = described(name).build(sizes())
     network.to_empty(device="cpu")
@@ -258,7 +261,8 @@ def test_a_network_learns_a_batch_by_heart(name: str, autocast: bool) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_heads_of_two_kinds_and_terms(name: str) -> None:
-    """Classes have a head of their own; in training a z-loss is a term beside its own, in evaluation there is none."""
+    """Classes have a head of their own; in training a z-loss is a term beside its own, in evaluation there is
+    none."""
     network = described(name).build(sizes(LossSettings(z=0.1), classes=2))
     initialise(network, 0)
     batch = asked_all(rows_of([drawn(6)], [drawn(4)]))

@@ -43,8 +43,9 @@ class Rotary:
     """
 
     def __init__(self, positions: Tensor, width: int, base: float, kind: torch.dtype) -> None:
-        steps = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
-        angles = positions.unsqueeze(-1).float() * base ** (-steps / width)
+        exact = torch.promote_types(kind, torch.float32)
+        steps = torch.arange(0, width, 2, device=positions.device, dtype=exact)
+        angles = positions.unsqueeze(-1).to(exact) * base ** (-steps / width)
         cos, sin = angles.cos(), angles.sin()
         self.cos = torch.cat((cos, cos), -1).to(kind).unsqueeze(2)
         self.sin = torch.cat((-sin, sin), -1).to(kind).unsqueeze(2)

@@ -11,10 +11,11 @@ whole words.
 import bz2
 import gzip
 import lzma
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -90,28 +91,32 @@ def _write(table: torch.Tensor, found: Mapping[int, NDArray[np.float32]]) -> Non
 
 def _vectors(path: Path, width: int, wanted: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """The wanted words of a file and their vectors, in its order."""
-    with _opened(path) as lines:
-        for number, line in enumerate(lines, 1):
-            if number == 1:
-                declared = _header(line)
-                _check_width(path, len(line.split()) - 1 if declared is None else declared, width)
-                if declared is not None:
-                    continue
-            if line.split(" ", 1)[0] in wanted:
-                word, *numbers = line.rstrip().rsplit(" ", width)
-                if word in wanted:
-                    yield word, _parsed(path, number, numbers, width)
+    number = 0
+    for number, line in enumerate(_lines(path), 1):
+        if number == 1:
+            declared = _header(line)
+            _check_width(path, len(line.split()) - 1 if declared is None else declared, width)
+            if declared is not None:
+                continue
+        if line.split(" ", 1)[0] in wanted:
+            word, *numbers = line.rstrip().rsplit(" ", width)
+            if word in wanted:
+                yield word, _parsed(path, number, numbers, width)
+    if not number:
+        raise ConfigError(f"model.vectors: {path} is empty; wanted a text file of word vectors.")
 
 
-def _opened(path: Path) -> TextIO:
+def _lines(path: Path) -> Iterator[str]:
     readers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
     try:
-        opened: TextIO = readers.get(path.suffix, open)(path, "rt", encoding="utf-8", errors="replace")
+        with readers.get(path.suffix, open)(path, "rt", encoding="utf-8", errors="replace") as lines:
+            yield from lines
+    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: the archive is broken ({error}); fetch it again.") from None
     except OSError as error:
         raise ConfigError(
-            f"model.vectors: {path} cannot be read ({error.strerror}); wanted a text file of word vectors."
+            f"model.vectors: {path} cannot be read ({error.strerror or error}); wanted a text file of vectors."
         ) from None
-    return opened
 
 
 def _header(line: str) -> int | None:
