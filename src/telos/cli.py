@@ -304,7 +304,7 @@ def _print(value: Any, text: str, as_json: bool) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) if as_json else text)
 
 
-def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"Warning: {message}", file=sys.stderr)
 
 

@@ -40,13 +40,13 @@ from telos.train import checkpoint
 from telos.train.display import Display, Quiet
 from telos.train.log import Log
 from telos.train.loop import Outcome, Trainer, Validate
+from telos.train.precision import Precision
 
 __all__ = ["Run", "fit", "load_recipe", "open_run", "prepare"]
 
 RUNS = Path("runs")
 VALIDATED = 100_000
 """Tokens that an evaluation on the way scores, about: always the same ones."""
-_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_recipe(what: str | Path = "demo", overrides: Iterable[str] = ()) -> Recipe:
@@ -325,7 +325,7 @@ def _train(
         log=Log(folder, settings.watch.log, name=recipe.name, config=recipe.table()),
         display=display,
     )
-    trainer.validate = _validate(recipe, prepared, device, _TYPES[trainer.state.precision])
+    trainer.validate = _validate(recipe, prepared, device, trainer.state.precision)
     step = trainer.resume()
     machine = {
         **hardware(device),
@@ -387,7 +387,7 @@ def _partner(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) 
 
 
 def _validate(
-    recipe: Recipe, prepared: Prepared, device: torch.device, precision: torch.dtype
+    recipe: Recipe, prepared: Prepared, device: torch.device, precision: Precision
 ) -> Validate | None:
     """Scores a network on a fixed part of the validation split; `None` where that is empty."""
     shards = prepared.shards("validation")

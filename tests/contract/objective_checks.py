@@ -10,8 +10,7 @@ import torch
 
 from telos import models, objectives
 from telos.batch import Example, HeadSpec, Piece, Side, may_see
-from telos.config import member, read, to_toml
-from telos.config import Settings
+from telos.config import Settings, member, read, to_toml
 from telos.data.packing import collate, pack
 from telos.errors import ConfigError
 from telos.find import find, names
@@ -40,9 +39,13 @@ def examples(objective: Objective, folder: Path, window: int, seed: int = 0) -> 
 def same(first: Any, second: Any) -> bool:
     """Whether two examples hold the same numbers of the same types."""
     if isinstance(first, np.ndarray):
-        return isinstance(second, np.ndarray) and first.dtype == second.dtype and np.array_equal(first, second)
+        return (
+            isinstance(second, np.ndarray) and first.dtype == second.dtype and np.array_equal(first, second)
+        )
     if hasattr(first, "__dataclass_fields__"):
-        return type(first) is type(second) and all(same(getattr(first, f), getattr(second, f)) for f in first.__dataclass_fields__)
+        return type(first) is type(second) and all(
+            same(getattr(first, f), getattr(second, f)) for f in first.__dataclass_fields__
+        )
     if isinstance(first, tuple):
         return len(first) == len(second) and all(map(same, first, second))
     return bool(first == second)
@@ -97,7 +100,11 @@ def check_targets(target: np.ndarray, head: HeadSpec) -> None:
 
 def an_exact_objective_asks_every_token_once(objective: Objective, folder: Path) -> None:
     """Where the loss is the exact −log p of the text, each token after the overlap is asked exactly once (trap 30)."""
-    if objective.scored != "exact" or any(h.kind != "tokens" for h in objective.heads(10)) or "source" in objective.requires():
+    if (
+        objective.scored != "exact"
+        or any(h.kind != "tokens" for h in objective.heads(10))
+        or "source" in objective.requires()
+    ):
         return
     if objective.requires() != {"causal"}:
         return
@@ -105,7 +112,10 @@ def an_exact_objective_asks_every_token_once(objective: Objective, folder: Path)
     for window in WINDOWS:
         asked = sum(len(ask.at) for _, e in examples(objective, folder, window) for ask in e.asks)
         cut = objective.cut(window)
-        expected = sum(max(0, len(tokenizer.encode(text)) + cut.begin + cut.end - cut.overlap) for text in world.DOCUMENTS)
+        expected = sum(
+            max(0, len(tokenizer.encode(text)) + cut.begin + cut.end - cut.overlap)
+            for text in world.DOCUMENTS
+        )
         assert asked == expected
 
 
@@ -161,7 +171,9 @@ def compare(before: Example, after: Example) -> int:
         rows = old.target != new.target
         for place in old.at[rows if rows.ndim == 1 else rows.any(1)]:
             seen = relation[int(place)]
-            assert np.array_equal(before.main.ids[seen], after.main.ids[seen]), f"place {place} sees its own answer"
+            assert np.array_equal(before.main.ids[seen], after.main.ids[seen]), (
+                f"place {place} sees its own answer"
+            )
             if before.source is not None and after.source is not None:
                 assert np.array_equal(before.source.ids, after.source.ids), "the source shows the answer"
             differ += 1
@@ -199,7 +211,8 @@ def it_trains_on_every_model_that_fits(objective: Objective, folder: Path) -> No
         denominators = objective.denominators(batch.asked)
         assert set(batch.asked) <= set(answer.sums) and set(batch.asked) <= set(denominators)
         loss = sum(
-            objective.coefficient(term) * total / max(denominators.get(term, 1.0), 1.0) for term, total in answer.sums.items()
+            objective.coefficient(term) * total / max(denominators.get(term, 1.0), 1.0)
+            for term, total in answer.sums.items()
         )
         assert isinstance(loss, torch.Tensor) and bool(torch.isfinite(loss))
         loss.backward()
@@ -230,4 +243,3 @@ CHECKS: tuple[Callable[[Objective, Path], None], ...] = (
     it_trains_on_every_model_that_fits,
     it_says_how_it_is_scored_and_decoded,
 )
-

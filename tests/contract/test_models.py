@@ -32,7 +32,9 @@ def network_of(name: str, seed: int = 0, sizes: Sizes = SIZES) -> Network:
     return world.built(world.make_model(name), sizes, seed)
 
 
-def rows_of(ids: Tensor, order: Tensor | None = None, pattern: Any = "causal", segment: Tensor | None = None) -> Rows:
+def rows_of(
+    ids: Tensor, order: Tensor | None = None, pattern: Any = "causal", segment: Tensor | None = None
+) -> Rows:
     """Rows of ids (B, T) with positions from 0; causal unless an order is given."""
     place = torch.arange(ids.shape[1]).expand(ids.shape)
     return Rows(
@@ -84,7 +86,9 @@ def test_parameter_count_is_what_is_built(name: str, vocabulary: int, heads: int
 @pytest.mark.parametrize("name", NAMES)
 def test_flops_grow_with_the_vocabulary_and_are_at_least_six_per_multiplied_weight(name: str) -> None:
     model = world.make_model(name)
-    few, many = (model.flops_per_token(Sizes(n, 16, (HeadSpec(name="tokens", outputs=n),))) for n in (50, 100))
+    few, many = (
+        model.flops_per_token(Sizes(n, 16, (HeadSpec(name="tokens", outputs=n),))) for n in (50, 100)
+    )
     assert isinstance(few, int) and 0 < few < many
     width = network_of(name).encode(rows_of(some_ids(1, 2)))[0].shape[-1]
     assert many - few == 6 * 50 * width, "the projection to the vocabulary: forward 2, backward 4 per weight"
@@ -101,7 +105,9 @@ def test_first_values_are_a_function_of_seed_and_name(name: str) -> None:
     """Trap 26: the same seed gives the same values in whatever order things are built; another seed other ones."""
     first, again, other = network_of(name, 1), network_of(name, 1), network_of(name, 2)
     drawn = 0
-    for (label, a), (_, b), (_, c) in zip(*(n.named_parameters() for n in (first, again, other)), strict=True):
+    for (label, a), (_, b), (_, c) in zip(
+        *(n.named_parameters() for n in (first, again, other)), strict=True
+    ):
         assert torch.equal(a, b) and bool(torch.isfinite(a).all())
         if first.initial(label).kind != "constant":
             drawn += 1
@@ -119,7 +125,9 @@ def test_first_values_have_the_scale_that_is_documented(name: str) -> None:
             assert bool((parameter == scale).all()), label
         elif parameter.numel() >= 200:
             expected = scale if kind == "normal" else scale / 3**0.5
-            assert float(parameter.detach().std()) == pytest.approx(expected, rel=4 / (2 * parameter.numel()) ** 0.5), label
+            assert float(parameter.detach().std()) == pytest.approx(
+                expected, rel=4 / (2 * parameter.numel()) ** 0.5
+            ), label
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -178,7 +186,10 @@ def influence(network: Network, rows: Rows) -> Tensor:
     (embedded,) = found
     assert embedded.shape[-1] == table.shape[-1]
     weights = torch.linspace(0.5, 1.5, hidden.shape[-1])
-    lines = [torch.autograd.grad((hidden[0, i] * weights).sum(), embedded, retain_graph=True)[0][0] for i in range(hidden.shape[1])]
+    lines = [
+        torch.autograd.grad((hidden[0, i] * weights).sum(), embedded, retain_graph=True)[0][0]
+        for i in range(hidden.shape[1])
+    ]
     return torch.stack([line.abs().sum(-1) > 0 for line in lines])
 
 
@@ -204,13 +215,17 @@ def test_padding_changes_nothing_and_poisons_nothing(name: str) -> None:
     expected = network(alone).sums["tokens"]
     asked = beside.asks[0]
     first = replace(asked, weight=torch.where(asked.at < beside.main.shape[1], asked.weight, 0.0))
-    torch.testing.assert_close(network(replace(beside, asks=(first,))).sums["tokens"], expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        network(replace(beside, asks=(first,))).sums["tokens"], expected, rtol=1e-5, atol=1e-5
+    )
     rows = beside.main
     nothing = replace(rows, segment=rows.segment.clone(), seen=rows.seen.clone())
     nothing.segment[0], nothing.seen[0] = -1, False
     answer = network(replace(beside, main=nothing)).sums["tokens"]
     answer.backward()
-    assert bool(torch.isfinite(answer)) and all(bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None)
+    assert bool(torch.isfinite(answer)) and all(
+        bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -281,7 +296,10 @@ def test_it_can_learn_a_batch_by_heart(name: str) -> None:
 def test_saved_and_loaded_it_is_the_same(name: str, tmp_path: Path) -> None:
     """Trap 64: all weights and nothing else, by their own names, to the bit."""
     network, other = network_of(name, 1), network_of(name, 2)
-    save_file({key: value.contiguous() for key, value in checkpoint.weights(network).items()}, tmp_path / "model.safetensors")
+    save_file(
+        {key: value.contiguous() for key, value in checkpoint.weights(network).items()},
+        tmp_path / "model.safetensors",
+    )
     checkpoint.restore(other, load_file(tmp_path / "model.safetensors"))
     batch = batch_of(7, 16)
     assert torch.equal(network.eval()(batch).sums["tokens"], other.eval()(batch).sums["tokens"])
@@ -292,7 +310,11 @@ def test_dropout_rests_in_evaluation_and_wakes_in_training(name: str) -> None:
     """Trap 22, for every share called dropout that the model has."""
     kind = find(models, name, Model)
     inner = kind.model_fields["dropout"].annotation
-    shares: Any = 0.5 if inner is float else {key: 0.5 for key, f in inner.model_fields.items() if f.annotation is float}
+    shares: Any = (
+        0.5
+        if inner is float
+        else {key: 0.5 for key, f in inner.model_fields.items() if f.annotation is float}
+    )
     network = world.built(world.make_model(name, depth=2, dropout=shares), SIZES)
     batch = batch_of(16, 16)
 

@@ -80,7 +80,9 @@ def test_masked_hides_what_it_asks_and_nothing_else() -> None:
     texts = _Texts("the cat sat on the mat and the dog sat on the log")
     example = make("toy_masked").example(texts, 0, np.random.default_rng(0), world.vocabulary())
     (ask,) = example.asks
-    assert (example.main.ids[ask.at] == world.vocabulary().mask).all() and len(ask.at) == round(0.15 * len(texts[0]))
+    assert (example.main.ids[ask.at] == world.vocabulary().mask).all() and len(ask.at) == round(
+        0.15 * len(texts[0])
+    )
     restored = example.main.ids.copy()
     restored[ask.at] = ask.target
     assert np.array_equal(restored, texts[0].ids)
@@ -121,7 +123,12 @@ def test_the_two_sides_of_an_example_share_their_segments() -> None:
     objective = make("toy_span")
     tokenizer = world.vocabulary(objective.specials())
     made = [
-        objective.example(_Texts("one two three four", "five six seven eight"), index, np.random.default_rng(index), tokenizer)
+        objective.example(
+            _Texts("one two three four", "five six seven eight"),
+            index,
+            np.random.default_rng(index),
+            tokenizer,
+        )
         for index in (0, 1)
     ]
     batch = collate(pack(made, 64), 64)
@@ -134,12 +141,16 @@ def test_bert_has_a_term_and_a_denominator_each(tmp_path: Path) -> None:
     objective = make("together", of=["toy_next_sentence", "toy_masked"], weights={"follows": 2.0})
     tokenizer = world.vocabulary()
     read_from = world.corpus(tmp_path, objective.cut(32), tokenizer)
-    made = [objective.example(read_from, i, np.random.default_rng(i), tokenizer) for i in range(len(read_from))]
+    made = [
+        objective.example(read_from, i, np.random.default_rng(i), tokenizer) for i in range(len(read_from))
+    ]
     batch = collate([[example] for example in made], 32)
     assert batch.asked["follows"] == len(made) and batch.asked["tokens"] > len(made)
     assert objective.coefficient("follows") == 2.0 and objective.coefficient("tokens") == 1.0
     network = world.built(world.make_model("decoder"), world.sizes_for(objective, tokenizer, 32))
-    assert set(network.heads) == {"follows", "tokens"} and set(objective.step({"main": network}, batch, None, 0).sums) == {
+    assert set(network.heads) == {"follows", "tokens"} and set(
+        objective.step({"main": network}, batch, None, 0).sums
+    ) == {
         "follows",
         "tokens",
     }
@@ -149,11 +160,16 @@ def test_a_mixture_draws_each_by_its_share_and_divides_by_all_that_was_asked(tmp
     objective = make("mixture", of=["causal", "toy_masked"], shares=[3, 1])
     tokenizer = world.vocabulary()
     read_from = world.corpus(tmp_path, objective.cut(16), tokenizer)
-    made = [objective.example(read_from, i % len(read_from), np.random.default_rng(i), tokenizer) for i in range(400)]
+    made = [
+        objective.example(read_from, i % len(read_from), np.random.default_rng(i), tokenizer)
+        for i in range(400)
+    ]
     causal = sum(example.asks[0].name == "causal.tokens" for example in made)
     assert 250 < causal < 350
     asked = collate([[example] for example in made], 16).asked
-    assert set(objective.denominators(asked).values()) == {asked["causal.tokens"] + asked["toy_masked.tokens"]}
+    assert set(objective.denominators(asked).values()) == {
+        asked["causal.tokens"] + asked["toy_masked.tokens"]
+    }
 
 
 def test_a_teacher_gives_soft_targets_and_learns_nothing(tmp_path: Path) -> None:
@@ -163,7 +179,14 @@ def test_a_teacher_gives_soft_targets_and_learns_nothing(tmp_path: Path) -> None
     tokenizer = world.vocabulary()
     read_from = world.corpus(tmp_path, objective.cut(32), tokenizer)
     batch = collate(
-        pack([objective.example(read_from, i, np.random.default_rng(i), tokenizer) for i in range(len(read_from))], 32), 32
+        pack(
+            [
+                objective.example(read_from, i, np.random.default_rng(i), tokenizer)
+                for i in range(len(read_from))
+            ],
+            32,
+        ),
+        32,
     )
     sizes = world.sizes_for(objective, tokenizer, 32)
     teacher, student = (world.built(world.make_model("decoder"), sizes, seed=1) for _ in range(2))
@@ -172,7 +195,14 @@ def test_a_teacher_gives_soft_targets_and_learns_nothing(tmp_path: Path) -> None
     answer = objective.step({"main": student, "teacher": teacher}, batch, None, 0)
     (answer.sums["tokens"] / batch.asked["tokens"]).backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
-    assert max(float(parameter.grad.abs().max()) for parameter in student.parameters() if parameter.grad is not None) < 1e-5
+    assert (
+        max(
+            float(parameter.grad.abs().max())
+            for parameter in student.parameters()
+            if parameter.grad is not None
+        )
+        < 1e-5
+    )
     assert answer.sums["tokens"].item() > 0
     other = world.built(world.make_model("decoder"), sizes, seed=2)
     worse = objective.step({"main": other, "teacher": teacher}, batch, None, 0)

@@ -13,7 +13,7 @@ from telos.batch import Cut
 from telos.config import read
 from telos.data.corpus import Corpus
 from telos.data.shards import Shards, ShardWriter
-from telos.find import find
+from telos.find import find, names
 from telos.models._base import Model, Network, Sizes
 from telos.models._initial import initialise
 from telos.objectives._base import Objective
@@ -81,3 +81,6 @@ def built(model: Model, sizes: Sizes, seed: int = 0) -> Network:
         network = model.build(sizes)
     initialise(network, seed)
     return network
+
+
+NAMES_OF_MODELS = names(models)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from telos import objectives
 from telos.batch import Answer, Batch, Cut, Example, Read
 from telos.config import member
-from telos import objectives
 from telos.objectives._base import Objective, Partner
 from telos.tokenizer import Tokenizer
 

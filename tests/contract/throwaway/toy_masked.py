@@ -36,7 +36,11 @@ class ToyMasked(Objective):
     def extend(self, example: Example, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
         ids = example.main.ids.copy()
         free = np.flatnonzero(~np.isin(ids, list(tokenizer.special_ids)))
-        at = np.sort(rng.choice(free, size=max(1, round(self.rate * len(free))), replace=False)) if len(free) else free
+        at = (
+            np.sort(rng.choice(free, size=max(1, round(self.rate * len(free))), replace=False))
+            if len(free)
+            else free
+        )
         ask = Ask(head="tokens", at=at, target=ids[at], weight=np.ones(len(at), np.float32))
         ids[at] = tokenizer.mask
         return replace(example, main=replace(example.main, ids=ids), asks=(*example.asks, ask))

@@ -16,7 +16,9 @@ class ToyNextSentence(Objective):
 
     def cut(self, window: int) -> Cut:
         if window < 5:
-            raise ConfigError(f"train.window = {window}: two sentences and three marks need at least 5 places.")
+            raise ConfigError(
+                f"train.window = {window}: two sentences and three marks need at least 5 places."
+            )
         return Cut(length=window - 3)
 
     def requires(self) -> frozenset[str]:
@@ -29,7 +31,9 @@ class ToyNextSentence(Objective):
         piece = read[index]
         middle = (len(piece) + 1) // 2
         follows = int(rng.integers(2))
-        second = piece.ids[middle:] if follows else self._other(read, piece.document, rng)[: len(piece) - middle]
+        second = (
+            piece.ids[middle:] if follows else self._other(read, piece.document, rng)[: len(piece) - middle]
+        )
         joint = [tokenizer.begin], piece.ids[:middle], [tokenizer.separate], second, [tokenizer.separate]
         side = Side.of(np.concatenate(joint).astype(np.int64), causal=False)
         ask = Ask(head="follows", at=np.array([0]), target=np.array([follows]), weight=np.ones(1, np.float32))

@@ -20,7 +20,9 @@ class ToySpan(Objective):
 
     def cut(self, window: int) -> Cut:
         if window < 3 * self.spans + 1:
-            raise ConfigError(f"train.window = {window}: {self.spans} spans need at least {3 * self.spans + 1} places.")
+            raise ConfigError(
+                f"train.window = {window}: {self.spans} spans need at least {3 * self.spans + 1} places."
+            )
         return Cut(length=window)
 
     def requires(self) -> frozenset[str]:
@@ -47,7 +49,9 @@ class ToySpan(Objective):
             sample=index,
         )
 
-    def corrupt(self, ids: np.ndarray, rng: np.random.Generator, marks: list[int]) -> tuple[list[int], list[int]]:
+    def corrupt(
+        self, ids: np.ndarray, rng: np.random.Generator, marks: list[int]
+    ) -> tuple[list[int], list[int]]:
         """What stays, with a mark for each span, and the spans, each after its mark."""
         source: list[int] = []
         target: list[int] = []

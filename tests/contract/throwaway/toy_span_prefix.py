@@ -3,11 +3,11 @@
 from typing import final
 
 import numpy as np
+from telos.objectives.toy_span import ToySpan
 
 from telos.batch import Ask, Cut, Example, Read, Side
 from telos.errors import ConfigError
 from telos.objectives._base import Objective
-from telos.objectives.toy_span import ToySpan
 from telos.tokenizer import Tokenizer
 
 
@@ -21,7 +21,9 @@ class ToySpanPrefix(Objective):
     def cut(self, window: int) -> Cut:
         spans = 3 * self.of.spans + 1
         if window <= spans:
-            raise ConfigError(f"train.window = {window}: {self.of.spans} spans and a prefix need more than {spans} places.")
+            raise ConfigError(
+                f"train.window = {window}: {self.of.spans} spans and a prefix need more than {spans} places."
+            )
         return Cut(length=window - spans)
 
     def requires(self) -> frozenset[str]:

@@ -1,0 +1,38 @@
+"""The contract of what scores and what generates: every file of `src/telos/evaluate/` and `src/telos/generate/`."""
+
+import importlib
+import inspect
+from types import ModuleType
+
+import pytest
+
+from telos import evaluate, generate, objectives
+from telos.find import find, names
+from telos.objectives._base import Objective
+
+def module(package: ModuleType, name: str) -> ModuleType:
+    return importlib.import_module(f"{package.__name__}.{name}")
+
+
+@pytest.mark.parametrize("name", names(evaluate))
+def test_a_measure_gives_plain_data(name: str) -> None:
+    """Each has a frozen result whose `table()` is plain data for JSON."""
+    results = [
+        kind
+        for kind in vars(module(evaluate, name)).values()
+        if inspect.isclass(kind) and kind.__module__ == f"telos.evaluate.{name}" and hasattr(kind, "__dataclass_params__")
+    ]
+    tabled = [kind for kind in results if callable(getattr(kind, "table", None))]
+    assert tabled and all(kind.__dataclass_params__.frozen for kind in tabled)
+
+
+@pytest.mark.parametrize("name", names(generate))
+def test_a_decoder_takes_the_same_things(name: str) -> None:
+    found = module(generate, name)
+    taken = list(inspect.signature(found.generate).parameters)
+    assert taken[:4] == ["network", "tokenizer", "prompts", "settings"] and {"seed", "stream"} <= set(taken)
+
+
+@pytest.mark.parametrize("name", names(objectives))
+def test_each_objective_names_a_decoder_that_is_there(name: str) -> None:
+    assert find(objectives, name, Objective).decoded in names(generate)
