@@ -63,7 +63,7 @@ class Recipe(Settings):
         version = given.get("version", VERSION) if isinstance(given, dict) else VERSION
         if isinstance(version, int) and version > VERSION:
             known = f"which knows recipes up to version {VERSION}"
-            hint = f"= {version} is newer than this Telos, {known}. Upgrade Telos."
+            hint = f"{version} is newer than this Telos, {known}. Upgrade Telos."
             raise PydanticCustomError("telos", "{hint}", {"key": "version", "hint": hint})
         return given
 

@@ -1,16 +1,25 @@
 """Which parameters are trained, and which of them decay. Each is in exactly one group, once, whatever shares
 it."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import nn
 
 from telos.errors import ConfigError
-from telos.models._base import Network
 
 __all__ = ["parameter_groups"]
 
 
-def parameter_groups(networks: Mapping[str, Network], decay: float) -> list[dict[str, Any]]:
+class Trained(Protocol):
+    """What is asked of a network here: its parameters by name, and which of them do not decay."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+    def undecayed(self) -> Sequence[str]: ...
+
+
+def parameter_groups(networks: Mapping[str, Trained], decay: float) -> list[dict[str, Any]]:
     """Two groups for a `torch.optim.Optimizer`: what decays, with `weight_decay = decay`, and what does not.
 
     `params` is a list of (`role.name`, parameter), so that the optimizer's state can be told by name.
@@ -39,7 +48,7 @@ def parameter_groups(networks: Mapping[str, Network], decay: float) -> list[dict
     return [group for group in groups if group["params"]]
 
 
-def _exempt(role: str, network: Network) -> set[str]:
+def _exempt(role: str, network: Trained) -> set[str]:
     exempt = set(network.undecayed())
     unknown = sorted(exempt - {name for name, _ in network.named_parameters()})
     if unknown:
