@@ -94,13 +94,13 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("settings", "shape"), KINDS)
-@pytest.mark.parametrize("chunk", [1, 3, 100])
+@pytest.mark.parametrize(("chunk", "block"), [(1, 1), (3, 2), (100, 3), (100, 100)])
 def test_sums_and_gradients_are_those_of_the_formula(
-    settings: LossSettings, shape: dict[str, bool], chunk: int, monkeypatch: pytest.MonkeyPatch
+    settings: LossSettings, shape: dict[str, bool], chunk: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trap 19: smoothing and z-loss, whole and in chunks; z is a term of its own, with its own factor."""
-    monkeypatch.setattr(losses, "CHUNK", 1)
-    monkeypatch.setattr(losses, "LEAST_ROWS", chunk)
+    monkeypatch.setattr(losses, "CHUNK", chunk * 11)
+    monkeypatch.setattr(losses, "BLOCK", block * 11)
     ours, wanted = both_ways(case(7, 5, 11, **shape), settings)
     for mine, true in zip(ours, wanted, strict=True):
         torch.testing.assert_close(mine, true, rtol=2e-5, atol=2e-5)
@@ -250,7 +250,6 @@ def test_bfloat16_products_are_summed_in_float32(autocast: bool, settings: LossS
 def test_the_weights_gradient_is_summed_over_chunks_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trap 20: 2000 equal rows, one a chunk: a bfloat16 sum would stop growing after 256."""
     monkeypatch.setattr(losses, "CHUNK", 1)
-    monkeypatch.setattr(losses, "LEAST_ROWS", 1)
     weight = torch.zeros(2, 1, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         sums = linear_cross_entropy(
