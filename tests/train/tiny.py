@@ -12,13 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from telos import models
-from telos.batch import Cut
+from telos.batch import Cut, Example, Rows, Side
 from telos.config import override, read
 from telos.data.corpus import Corpus
+from telos.data.packing import collate
 from telos.data.shards import Shards, ShardWriter
 from telos.find import find
 from telos.models._base import Model, Network, Sizes
@@ -80,7 +82,7 @@ def network(name: str, objective: Objective, window: int, seed: int = 0, **chang
 
 
 def trainer(
-    folder: Path,
+    root: Path,
     *changes: str,
     model: str = "decoder",
     objective: Objective | None = None,
@@ -88,20 +90,26 @@ def trainer(
     documents: list[str] | None = None,
     **rest: Any,
 ) -> Trainer:
-    """A trainer in `folder`, with dotted changes of the train settings."""
+    """A trainer in the folder `root`, with dotted changes of the train settings."""
     objective = Causal() if objective is None else objective
     settings = train_settings(*changes)
     main = network(model, objective, settings.window)
     plan = settings.plan(
-        corpus=corpus(folder / "data", objective.cut(settings.window), documents),
+        corpus=corpus(root / "data", objective.cut(settings.window), documents),
         objective=objective,
         tokenizer=vocabulary(),
         seed=7,
         gives=find(models, model, Model).gives,
     )
-    rest.setdefault("folder", folder / "checkpoints")
+    rest.setdefault("folder", root / "checkpoints")
     everyone = {"main": main, **(partners or {})}
     return Trainer(models=everyone, objective=objective, plan=plan, settings=settings, **rest)
+
+
+def rows(ids: np.ndarray[Any, Any]) -> Rows:
+    """One row of one document, as a model reads it."""
+    example = Example(main=Side.of(ids, causal=True), asks=())
+    return collate([[example]], len(ids)).main
 
 
 class Recorder:
