@@ -312,17 +312,15 @@ def train_tokenizer(
     literal = [_literal(name) for name in specials]
     if settings.path is not None:
         return Tokenizer.load(settings.path, literal)
-    extra = len(dict.fromkeys((*SPECIALS, *literal)))
+    every = list(dict.fromkeys((*SPECIALS, *literal)))
+    extra = len(every)
     least = LEAST.get(settings.kind, 0) + extra
-    if (
-        settings.kind in LEAST
-        and settings.size < least
-        and not (settings.kind == "word" and settings.size == 0)
-    ):
+    unlimited = settings.kind == "word" and settings.size == 0
+    if settings.kind in LEAST and settings.size < least and not unlimited:
         needs = f"{least - extra} for what every {settings.kind} vocabulary holds and {extra} special ones"
         raise ConfigError(f"tokenizer.size = {settings.size}: must be at least {least}: {needs}.")
     chunks = (chunk for text in texts for chunk in cut(text, CHUNK))
-    return Tokenizer(LEARN[settings.kind](settings, chunks, max(0, settings.size - extra)), literal)
+    return Tokenizer(LEARN[settings.kind](settings, chunks, max(0, settings.size - extra), every), literal)
 
 
 # ---- helpers

@@ -67,7 +67,9 @@ def _byte_level(model: Any, *between: Any) -> library.Tokenizer:
     return inner
 
 
-def _bpe(settings: TokenizerSettings, texts: Iterator[str], size: int) -> library.Tokenizer:
+def _bpe(
+    settings: TokenizerSettings, texts: Iterator[str], size: int, specials: Sequence[str]
+) -> library.Tokenizer:
     inner = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=size,
@@ -79,12 +81,14 @@ def _bpe(settings: TokenizerSettings, texts: Iterator[str], size: int) -> librar
     return inner
 
 
-def _wordpiece(settings: TokenizerSettings, texts: Iterator[str], size: int) -> library.Tokenizer:
-    """`#` stands alone, so that `##` is the mark of a continuation and nothing else; longer runs than 64 are
+def _wordpiece(
+    settings: TokenizerSettings, texts: Iterator[str], size: int, specials: Sequence[str]
+) -> library.Tokenizer:
+    """`#` stands alone, so that `##` is the mark of a continuation and nothing else; longer runs than 32 are
     cut, since the longest match of a run takes time with its square."""
     between = [
         pre_tokenizers.Split("#", "isolated"),
-        pre_tokenizers.Split(Regex(r"[\s\S]{1,64}"), "isolated"),
+        pre_tokenizers.Split(Regex(r"[\s\S]{1,32}"), "isolated"),
     ]
     learner = _byte_level(models.WordPiece(unk_token="#"), *between)
     trainer = trainers.WordPieceTrainer(
@@ -101,7 +105,9 @@ def _wordpiece(settings: TokenizerSettings, texts: Iterator[str], size: int) -> 
     return inner
 
 
-def _unigram(settings: TokenizerSettings, texts: Iterator[str], size: int) -> library.Tokenizer:
+def _unigram(
+    settings: TokenizerSettings, texts: Iterator[str], size: int, specials: Sequence[str]
+) -> library.Tokenizer:
     learner = _byte_level(models.Unigram())
     trainer = trainers.UnigramTrainer(vocab_size=size, initial_alphabet=_ALPHABET, show_progress=False)
     learner.train_from_iterator(texts, trainer)
@@ -117,7 +123,9 @@ def _steady(pieces: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _byte(settings: TokenizerSettings, texts: Iterator[str], size: int) -> library.Tokenizer:
+def _byte(
+    settings: TokenizerSettings, texts: Iterator[str], size: int, specials: Sequence[str]
+) -> library.Tokenizer:
     byte_to_character = {unmap(c): c for c in _ALPHABET}
     vocabulary = {byte_to_character[bytes([value])]: value for value in range(256)}
     inner = library.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -126,7 +134,9 @@ def _byte(settings: TokenizerSettings, texts: Iterator[str], size: int) -> libra
     return inner
 
 
-def _character(settings: TokenizerSettings, texts: Iterator[str], size: int) -> library.Tokenizer:
+def _character(
+    settings: TokenizerSettings, texts: Iterator[str], size: int, specials: Sequence[str]
+) -> library.Tokenizer:
     counts: dict[str, int] = {}
     for text in texts:
         for character in set(text) if settings.min_frequency <= 1 else text:
@@ -139,7 +149,9 @@ def _character(settings: TokenizerSettings, texts: Iterator[str], size: int) -> 
     return inner
 
 
-def _word(settings: TokenizerSettings, texts: Iterator[str], size: int) -> library.Tokenizer:
+def _word(
+    settings: TokenizerSettings, texts: Iterator[str], size: int, specials: Sequence[str]
+) -> library.Tokenizer:
     unknown = UNKNOWN["word"]
     learner = _words(models.WordLevel(unk_token=unknown))
     trainer = trainers.WordLevelTrainer(
@@ -148,7 +160,7 @@ def _word(settings: TokenizerSettings, texts: Iterator[str], size: int) -> libra
     learner.train_from_iterator(texts, trainer)
     learned: dict[str, int] = json.loads(learner.to_str())["model"]["vocab"]
     by_frequency = [
-        w for w in sorted(learned, key=learned.__getitem__) if w not in (unknown, "\n", *SPECIALS)
+        w for w in sorted(learned, key=learned.__getitem__) if w not in (unknown, "\n", *specials)
     ]
     kept = [unknown, "\n", *by_frequency][: size or None]
     return _words(models.WordLevel(vocab={word: id for id, word in enumerate(kept)}, unk_token=unknown))
@@ -163,7 +175,7 @@ def _words(model: Any) -> library.Tokenizer:
     return inner
 
 
-LEARN: Mapping[str, Callable[[TokenizerSettings, Iterator[str], int], library.Tokenizer]] = {
+LEARN: Mapping[str, Callable[[TokenizerSettings, Iterator[str], int, Sequence[str]], library.Tokenizer]] = {
     "bpe": _bpe,
     "wordpiece": _wordpiece,
     "unigram": _unigram,
@@ -171,7 +183,7 @@ LEARN: Mapping[str, Callable[[TokenizerSettings, Iterator[str], int], library.To
     "character": _character,
     "word": _word,
 }
-"""How each kind is learned from texts, given its size without special tokens (0: no limit)."""
+"""How each kind is learned from texts, given its size without special tokens (0: no limit) and their names."""
 LEAST = {"bpe": 256, "wordpiece": 511, "unigram": 256, "word": 2}
 """Tokens that each kind of vocabulary holds whatever the text, where its size can be chosen."""
 
@@ -180,9 +192,13 @@ LEAST = {"bpe": 256, "wordpiece": 511, "unigram": 256, "word": 2}
 
 
 def kind_of(file: dict[str, Any]) -> str:
-    """The kind that the file of a vocabulary trained here says by its build; `foreign` for any other."""
+    """The kind that the file of a vocabulary trained here shows; `foreign` for any other.
+
+    A file whose model itself holds a special token is foreign too: its text can become special.
+    """
     model, splits = file["model"], json.dumps(file["pre_tokenizer"], ensure_ascii=True)
-    if file["normalizer"] is not None or file["post_processor"] is not None:
+    special = {token["content"] for token in file["added_tokens"] if token["special"]}
+    if file["normalizer"] is not None or file["post_processor"] is not None or special & _pieces(file):
         return "foreign"
     if model["type"] == "WordLevel":
         return "word" if model["unk_token"] == UNKNOWN["word"] and r"[^\\S\\n]+" in splits else "foreign"
@@ -190,10 +206,13 @@ def kind_of(file: dict[str, Any]) -> str:
         if file["pre_tokenizer"] is None:
             return "character" if model["unk_token"] == UNKNOWN["character"] else "foreign"
         return "byte" if is_lossless(file) else "foreign"
-    ours = json.dumps(PATTERN) in splits and is_lossless(file)
-    return (
-        {"BPE": "bpe", "WordPiece": "wordpiece", "Unigram": "unigram"}[model["type"]] if ours else "foreign"
-    )
+    names = {"BPE": "bpe", "WordPiece": "wordpiece", "Unigram": "unigram"}
+    return names[model["type"]] if json.dumps(PATTERN) in splits and is_lossless(file) else "foreign"
+
+
+def _pieces(file: dict[str, Any]) -> set[str]:
+    vocabulary = file["model"]["vocab"]
+    return {piece for piece, _ in vocabulary} if isinstance(vocabulary, list) else set(vocabulary)
 
 
 def is_lossless(file: dict[str, Any]) -> bool:
@@ -207,14 +226,12 @@ def is_lossless(file: dict[str, Any]) -> bool:
         return False
     if any(part["type"] not in ("Split", "Digits") or part.get("behavior") == "Removed" for part in others):
         return False
-    vocabulary = file["model"]["vocab"]
-    pieces = {piece for piece, _ in vocabulary} if isinstance(vocabulary, list) else set(vocabulary)
     needed = set(_ALPHABET)
     if file["model"]["type"] == "WordPiece":
         needed |= {f"##{c}" for c in _ALPHABET if c != "#"}
         if not any(part.get("pattern") == {"String": "#"} for part in others):
             return False
-    return needed <= pieces and not file["model"].get("dropout")
+    return needed <= _pieces(file) and not file["model"].get("dropout")
 
 
 # ---- helpers

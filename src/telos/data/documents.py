@@ -127,7 +127,7 @@ class Reader:
         settings = self.settings
         found: dict[str, Source] = {}
         for name in names(sources) if settings.source == "files" else [settings.source]:
-            kind = find(sources, name, Source)  # type: ignore[type-abstract]
+            kind = find(sources, name, Source)
             given = {
                 key: getattr(settings, key)
                 for key in ("text_key", "document_start")
@@ -230,7 +230,8 @@ def choose_unit(reader: Reader, findings: Findings) -> None:
     )
     findings.notes.append(
         f"Documents were cut into parts of about {reader.part:,} characters, because {why}. "
-        "Neighbouring parts of one text are in different splits, so held-out figures are a little better than for texts that are new altogether."
+        "Neighbouring parts of one text are in different splits, so held-out figures are a bit better than "
+        "for texts that are new altogether."
     )
 
 
@@ -313,6 +314,8 @@ class _Decider:
         """Make sure that no split that was asked for is empty."""
         settings = self.reader.settings
         moved = []
+        if not any(self.bytes.values()):
+            raise _nothing(settings, self.findings)
         for split in ("test", "validation"):
             if (
                 self.bytes[split] == 0
@@ -428,7 +431,10 @@ def kept(reader: Reader, decisions: Decisions) -> Iterator[Kept]:
         text = cleaner.clean(read.document.text)
         if code is None or text is None:
             raise _changed(read.where)
-        yield Kept(read.document, text, len(text.encode()), SPLITS[code])
+        document = read.document
+        if document.target is not None:
+            document = replace(document, target=cleaner.clean(document.target) or "")
+        yield Kept(document, text, len(text.encode()), SPLITS[code])
     if count != len(decisions.codes):
         raise _changed(str(reader.root))
 
@@ -436,6 +442,13 @@ def kept(reader: Reader, decisions: Decisions) -> Iterator[Kept]:
 def _changed(where: str) -> DataError:
     return DataError(
         f"{where}: the files changed while they were read. Prepare again when nothing writes to them."
+    )
+
+
+def _nothing(settings: DataSettings, findings: Findings) -> DataError:
+    dropped = ", ".join(f"{drop.documents:,} {reason}" for reason, drop in findings.dropped.items())
+    return DataError(
+        f"{settings.path or settings.source}: no text in {findings.files:,} files ({dropped or 'empty'})."
     )
 
 

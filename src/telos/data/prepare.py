@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def prepare(
         DataError: the text cannot be read or is too little, or the disk is full. Nothing half-written keeps a
         final name. ConfigError: the vocabulary that is asked for cannot be.
     """
-    report = progress or (lambda stage, done, total: None)
+    report = _now_and_then(progress) if progress else _silent
     findings = Findings()
     reader = Reader(data, findings)
     key = _key(reader, data, tokenizer, specials, columns, report)
@@ -115,6 +116,24 @@ def prepare(
     ready = _open(folder)
     assert ready is not None, f"{folder} was just built"
     return ready
+
+
+def _silent(stage: str, done: int, total: int | None) -> None:
+    """Nobody wants to know."""
+
+
+def _now_and_then(progress: Progress) -> Progress:
+    """The same, told at most ten times a second, and of each stage's beginning."""
+    last = ("", 0.0)
+
+    def report(stage: str, done: int, total: int | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if stage != last[0] or now - last[1] >= 0.1:
+            last = (stage, now)
+            progress(stage, done, total)
+
+    return report
 
 
 # ---- the key and the folder

@@ -199,13 +199,13 @@ def lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
         yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
 
 
-def to_text(data: bytes, path: Path) -> str:
-    """UTF-8 bytes as text; those that are not UTF-8 as lone surrogates.
+def to_text(data: bytes, path: Path, beginning: bool = False) -> str:
+    """UTF-8 bytes as text; those that are not UTF-8 as lone surrogates. `beginning`: of the file.
 
     Raises:
         DataError: the bytes begin with the mark of UTF-16 or UTF-32.
     """
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if beginning and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path}: this is UTF-16, not UTF-8. Convert it: iconv -f UTF-16 -t UTF-8 IN > OUT")
     return data.decode("utf-8", "surrogateescape")
 

@@ -33,7 +33,7 @@ class JsonLines(Source):
 
 def _parse(line: bytes, path: Path, number: int) -> Mapping[str, Any]:
     try:
-        value = json.loads(_base.to_text(line, path))
+        value = json.loads(_base.to_text(line, path, number == 1))
     except (json.JSONDecodeError, RecursionError) as error:
         what = (
             f"{error.msg} at column {error.colno}"

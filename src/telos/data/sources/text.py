@@ -26,10 +26,10 @@ class Text(Source):
         with _base.open_bytes(path) as file:
             if self.document_start:
                 for number, data in self._beginning_lines(file, path):
-                    yield Document(text=_base.to_text(data, path), id=f"{path.name}:{number}")
+                    yield Document(text=_base.to_text(data, path, number == 1), id=f"{path.name}:{number}")
             else:
-                for data in _blocks(file, _base.LONGEST_TEXT):
-                    yield Document(text=_base.to_text(data, path), id=path.name)
+                for number, data in enumerate(_blocks(file, _base.LONGEST_TEXT)):
+                    yield Document(text=_base.to_text(data, path, number == 0), id=path.name)
 
     def _beginning_lines(self, file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
         """Stretches of whole lines with the number of the line that their document begins with. Blank lines
