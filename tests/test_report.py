@@ -71,9 +71,7 @@ def run_folder(folder: Path, text: str = "def f(x):", points: int = 200) -> Path
     (folder / "metrics.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 4, "lo'
     )
-    (folder / "evaluation.json").write_text(
-        json.dumps({"test": score(text), text: score(text), "parameters": 5_242_880})
-    )
+    (folder / "evaluation.json").write_text(json.dumps({"test": score(text), text: score(text)}))
     samples = [
         {"prompt": text, "text": text, "finished": "end"},
         {"prompt": "", "text": text, "finished": text},
@@ -83,7 +81,9 @@ def run_folder(folder: Path, text: str = "def f(x):", points: int = 200) -> Path
     (folder / "card.json").write_text(
         json.dumps({text: text, "splits": grid, "dropped": grid, "notes": [text]})
     )
-    (folder / "machine.json").write_text(json.dumps({"processor": text, "memory": 25276502016, text: text}))
+    (folder / "machine.json").write_text(
+        json.dumps({"processor": text, "memory": 25276502016, "parameters": 5_242_880, text: text})
+    )
     return folder
 
 
@@ -228,6 +228,12 @@ def test_a_run_that_has_only_begun_has_a_report_too(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text('name = "young"\n')
     page = page_of(tmp_path)
     assert "young" in page.text and page.text.count("Nothing has been written here yet.") == 5
+
+
+def test_why_there_are_no_figures_is_said(tmp_path: Path) -> None:
+    run_folder(tmp_path)
+    (tmp_path / "evaluation.json").write_text(json.dumps({"test": {"unavailable": "nothing was <held> out"}}))
+    assert "nothing was <held> out" in page_of(tmp_path).text
 
 
 def test_samples_as_text(tmp_path: Path) -> None:

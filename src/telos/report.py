@@ -71,7 +71,7 @@ def _content(folder: Path, language: Language) -> dict[str, Any]:
     words = _words(language)
     recipe = _toml(folder / "recipe.toml")
     metrics = _lines(folder / "metrics.jsonl")
-    evaluation = _json(folder / "evaluation.json", {})
+    evaluation, machine = _json(folder / "evaluation.json", {}), _json(folder / "machine.json", {})
     scores = {split: figures for split, figures in evaluation.items() if _is_score(figures)}
     samples = _samples(folder, words)
     return {
@@ -80,20 +80,18 @@ def _content(folder: Path, language: Language) -> dict[str, Any]:
         "version": __version__,
         "name": str(recipe.get("name", folder.name)),
         "subtitle": _subtitle(recipe),
-        "cards": _cards(scores, metrics, evaluation, words),
+        "cards": _cards(scores, {**_last_values(metrics), **machine}, words),
         "scores": [_score_row(split, figures, words) for split, figures in scores.items()],
         "score_columns": _SCORES,
         "bars": _bars(scores, words),
         "notes": _notes(scores, words),
+        "missing": [str(row["unavailable"]) for row in evaluation.values() if _is_missing(row)],
         "charts": _charts(metrics, words),
         "samples": samples,
         "marked": any(visible(part) != part for s in samples for part in (s["prompt"], s["text"])),
         "data": _groups(_json(folder / "card.json", {}), words, ("splits", "scripts")),
         "settings": _groups(recipe, _AS_WRITTEN),
-        "machine": [
-            (_label(key, words), _shown(key, value))
-            for key, value in _json(folder / "machine.json", {}).items()
-        ],
+        "machine": [(_label(key, words), _shown(key, value)) for key, value in machine.items()],
     }
 
 
@@ -200,44 +198,29 @@ def _is_score(figures: object) -> bool:
     return isinstance(figures, Mapping) and "loss" in figures
 
 
+def _is_missing(figures: object) -> bool:
+    return isinstance(figures, Mapping) and "unavailable" in figures
+
+
 def _headline(scores: Mapping[str, Any]) -> Mapping[str, Any]:
     """The split that counts: the test split, or whichever is there last."""
     return scores.get("test") or next(reversed(list(scores.values())), {})
 
 
-def _cards(
-    scores: Mapping[str, Any],
-    metrics: Sequence[Mapping[str, Any]],
-    evaluation: Mapping[str, Any],
-    words: Words,
-) -> list[dict[str, str]]:
+def _cards(scores: Mapping[str, Any], known: Mapping[str, Any], words: Words) -> list[dict[str, str]]:
     """The figures at the top, those that are known."""
-    best, last = _headline(scores), _last_values(metrics)
+    best, split = _headline(scores), words.get(_split_of(scores), _split_of(scores))
+    steps = f"{_number(known.get('step'))} {words['steps']}"
     found: list[tuple[str, Any, Callable[[float], str], str]] = [
-        (
-            words["bits_per_byte"],
-            best.get("bits_per_byte"),
-            lambda v: f"{v:.3f}",
-            words.get(_split_of(scores), ""),
-        ),
-        (
-            words["perplexity"],
-            best.get("perplexity"),
-            lambda v: f"{v:,.1f}",
-            words.get(_split_of(scores), ""),
-        ),
-        (words["parameters"], evaluation.get("parameters", last.get("parameters")), _large, ""),
-        (
-            words["trained_tokens"],
-            last.get("tokens"),
-            _large,
-            f"{_number(last.get('step'))} {words['steps']}",
-        ),
-        (words["time"], last.get("seconds"), _duration, ""),
+        ("bits_per_byte", best.get("bits_per_byte"), lambda v: f"{v:.3f}", split),
+        ("perplexity", best.get("perplexity"), lambda v: f"{v:,.1f}", split),
+        ("parameters", known.get("parameters"), _large, ""),
+        ("trained_tokens", known.get("tokens"), _large, steps),
+        ("time", known.get("seconds"), _duration, ""),
     ]
     return [
-        {"label": label, "value": form(value), "note": note}
-        for label, value, form, note in found
+        {"label": words[name], "value": form(value), "note": note}
+        for name, value, form, note in found
         if isinstance(value, int | float) and math.isfinite(value)
     ]
 

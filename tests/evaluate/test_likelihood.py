@@ -105,9 +105,7 @@ def test_every_token_is_scored_exactly_once(
     assert asked_of == expected + Counter({tokenizer.end: len(texts)})
 
 
-def test_evaluation_is_without_dropout_and_leaves_every_mode_as_it_was(
-    shards: Shards, tokenizer: Tokenizer
-) -> None:
+def test_evaluation_is_without_dropout_and_restores_every_mode(shards: Shards, tokenizer: Tokenizer) -> None:
     """Trap 22: evaluations are noiseless, and training is as noisy after them as before."""
     network = network_of(Decoder(width=32, depth=2, heads=4, dropout=0.5), tokenizer, WINDOW).train()
     frozen = network.get_submodule("blocks.1").eval()
