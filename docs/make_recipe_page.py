@@ -1,9 +1,10 @@
 """Writes the tables of settings in recipe.md, in English and Chinese, from the settings classes themselves.
 
-    python docs/make_recipe_page.py          (tests/test_docs.py checks that the pages are as this would write them)
+    python docs/make_recipe_page.py
 
-What stands above the marker in each page is written by hand. The Chinese descriptions are in zh/settings.toml, by class and
-setting; what has none there appears in English.
+tests/test_docs.py checks that the pages are as this would write them. What stands above the marker in each
+page is written by hand. The Chinese descriptions are in zh/settings.toml, by class and setting; what has none
+there appears in English.
 """
 
 import tomllib
