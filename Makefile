@@ -31,7 +31,7 @@ BIN := .venv/bin
 	@uv=$$(command -v uv || command -v $(BIN)/uv); \
 	links=$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null)}; \
 	export UV_SYSTEM_CERTS=1 UV_HTTP_TIMEOUT=300; \
-	install="$$uv pip install --quiet --python $(BIN)/python -c constraints.txt -e .[dev]"; \
+	install="$$uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e .[dev]"; \
 	if [ -z "$$uv" ]; then echo "Installing with pip …"; $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'; \
 	elif nvidia-smi >/dev/null 2>&1; then echo "Installing, with the CUDA build of PyTorch …"; $$install; \
 	elif [ -n "$$links" ]; then echo "Installing, with the CPU build of PyTorch …"; UV_FIND_LINKS=$$(echo $$links | tr ' ' ',') $$install; \

@@ -28,8 +28,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def data_folder() -> Path:
     """The folder of public data sets: `TELOS_DATA`, or `shared/data` beside the repository.
 
-    Without either the test is skipped. Where `TELOS_DATA` is set but the folder is not there, the test fails: whoever
-    names a folder wants the tests that need it to run.
+    Without either the test is skipped. Where `TELOS_DATA` is set but the folder is not there, the test
+    fails: whoever names a folder wants the tests that need it to run.
     """
     given = os.environ.get("TELOS_DATA")
     folder = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"

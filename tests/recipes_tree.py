@@ -1,4 +1,5 @@
-"""The tree of settings that a recipe is, walked automatically: every key, a misspelling of it, another value for it."""
+"""The tree of settings that a recipe is, walked automatically: every key, a misspelling of it, another value
+for it."""
 
 import copy
 import types
@@ -46,13 +47,12 @@ def settings_classes(root: type[Settings]) -> set[type[Settings]]:
     found: set[type[Settings]] = set()
 
     def walk(kind: Any) -> None:
-        if isinstance(kind, type) and issubclass(kind, Settings):
-            if kind not in found:
-                found.add(kind)
-                for field in kind.model_fields.values():
-                    walk(field.annotation)
-                for inherited in kind.__subclasses__():
-                    walk(inherited)
+        if isinstance(kind, type) and issubclass(kind, Settings) and kind not in found:
+            found.add(kind)
+            for field in kind.model_fields.values():
+                walk(field.annotation)
+            for inherited in kind.__subclasses__():
+                walk(inherited)
         for inner in get_args(kind):
             walk(inner)
 
@@ -63,7 +63,8 @@ def settings_classes(root: type[Settings]) -> set[type[Settings]]:
 
 
 def flips(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """For every setting of a whole recipe one other value that its class accepts, whether or not it suits the rest."""
+    """For every setting of a whole recipe one other value that its class accepts, whether or not it suits
+    the rest."""
     yield from _flips(read(Recipe, table), "")
 
 
@@ -86,7 +87,9 @@ def _flips(settings: Settings, prefix: str) -> Iterator[tuple[str, Any]]:
 
 def _others(annotation: Any, value: Any) -> Iterator[Any]:
     """Candidates for another value, the likely first."""
-    if isinstance(annotation, types.UnionType) or get_origin(annotation) is not None and get_origin(annotation) is not tuple:
+    if isinstance(annotation, types.UnionType) or (
+        get_origin(annotation) is not None and get_origin(annotation) is not tuple
+    ):
         for inner in get_args(annotation):
             if get_origin(annotation) is Literal:
                 yield inner
@@ -108,8 +111,12 @@ def _others(annotation: Any, value: Any) -> Iterator[Any]:
 
 
 def _full() -> list[dict[str, Any]]:
-    """Whole recipes, every default written out, that between them hold every member of every open set of a recipe."""
-    made_of: dict[str, Any] = {"together": {"of": ["causal"]}, "mixture": {"of": ["causal", "causal"], "shares": [1, 2]}}
+    """Whole recipes, every default written out, that between them hold every member of every open set of a
+    recipe."""
+    made_of: dict[str, Any] = {
+        "together": {"of": ["causal"]},
+        "mixture": {"of": ["causal", "causal"], "shares": [1, 2]},
+    }
     track = {"wandb": {"project": "p"}, "mlflow": {"experiment": "e"}}
     text = {"data": {"path": "texts"}}
     tables: list[dict[str, Any]] = [{"data": {"source": "python_library"}}, text]

@@ -23,7 +23,8 @@ def name(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, at the top or inside a function; `from a import b` counts as a and a.b."""
+    """Every module that a file imports, at the top or inside a function; `from a import b` counts as a and
+    a.b."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -52,7 +53,8 @@ def test_layers() -> None:
 
 @pytest.mark.parametrize("folder", [*OPEN_SETS[:4], "loop"])
 def test_members_of_open_sets_are_known_to_their_own_folder_only(folder: str) -> None:
-    """Training, evaluation and generation name no objective, model, optimizer or source; nor does anything else."""
+    """Training, evaluation and generation name no objective, model, optimizer or source; nor does anything
+    else."""
     if folder == "loop":
         named = {f"telos.{inside}.{m}" for inside in ("objectives", "models") for m in members(inside)}
         outside = [
@@ -109,7 +111,10 @@ def test_settings_have_at_most_eight_fields() -> None:
     from telos.recipe import Recipe
     from tests.recipes_tree import settings_classes
 
-    own = {kind: kind.model_fields.keys() - kind.__base__.model_fields.keys() for kind in settings_classes(Recipe)}
+    own = {
+        kind: kind.model_fields.keys() - kind.__base__.model_fields.keys()
+        for kind in settings_classes(Recipe)
+    }
     large = {kind.__name__: len(fields) for kind, fields in own.items() if len(fields) > 8}
     assert set(large) <= {"Recipe"}, "nest what belongs together"
 

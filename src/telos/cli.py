@@ -52,17 +52,21 @@ _Split = Annotated[str, typer.Option(help="train, validation or test.")]
 RUNS = Path("runs")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"telos {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Print the version and end.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end."),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Train language models from text, and choose the training objective."""
-    if version:
-        print(f"telos {__version__}")
-        raise typer.Exit
 
 
 @app.command()

@@ -99,7 +99,8 @@ def check_targets(target: np.ndarray, head: HeadSpec) -> None:
 
 
 def an_exact_objective_asks_every_token_once(objective: Objective, folder: Path) -> None:
-    """Where the loss is the exact −log p of the text, each token after the overlap is asked exactly once (trap 30)."""
+    """Where the loss is the exact −log p of the text, each token after the overlap is asked exactly once
+    (trap 30)."""
     if (
         objective.scored != "exact"
         or any(h.kind != "tokens" for h in objective.heads(10))
@@ -139,9 +140,11 @@ class _Changed:
 
 
 def no_target_is_seen_by_its_predictor(objective: Objective, folder: Path) -> None:
-    """Traps 4 and 15: change a token; where that changes an answer, all that its predictor may see stays the same.
+    """Traps 4 and 15: change a token; where that changes an answer, all that its predictor may see stays the
+    same.
 
-    Objectives that mean to show some of their targets (BERT leaves one in ten as it is) say so: `reconstructs`.
+    Objectives that mean to show some of their targets (BERT leaves one in ten as it is) say so:
+    `reconstructs`.
     """
     if objective.reconstructs:
         return
@@ -197,7 +200,8 @@ def settings_survive_toml(objective: Objective, folder: Path) -> None:
 
 
 def it_trains_on_every_model_that_fits(objective: Objective, folder: Path) -> None:
-    """Through packing, collation, the model, one division per term and backward: finite, and every weight is reached."""
+    """Through packing, collation, the model, one division per term and backward: finite, and every weight is
+    reached."""
     tokenizer = world.vocabulary(objective.specials())
     for name in names(models):
         gives = find(models, name, Model).gives

@@ -1,4 +1,5 @@
-"""The contract of what scores and what generates: every file of `src/telos/evaluate/` and `src/telos/generate/`."""
+"""The contract of what scores and what generates: every file of `src/telos/evaluate/` and
+`src/telos/generate/`."""
 
 import importlib
 import inspect
@@ -10,6 +11,7 @@ from telos import evaluate, generate, objectives
 from telos.find import find, names
 from telos.objectives._base import Objective
 
+
 def module(package: ModuleType, name: str) -> ModuleType:
     return importlib.import_module(f"{package.__name__}.{name}")
 
@@ -20,7 +22,9 @@ def test_a_measure_gives_plain_data(name: str) -> None:
     results = [
         kind
         for kind in vars(module(evaluate, name)).values()
-        if inspect.isclass(kind) and kind.__module__ == f"telos.evaluate.{name}" and hasattr(kind, "__dataclass_params__")
+        if inspect.isclass(kind)
+        and kind.__module__ == f"telos.evaluate.{name}"
+        and hasattr(kind, "__dataclass_params__")
     ]
     tabled = [kind for kind in results if callable(getattr(kind, "table", None))]
     assert tabled and all(kind.__dataclass_params__.frozen for kind in tabled)

@@ -102,7 +102,8 @@ def test_it_declares_what_it_gives(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_first_values_are_a_function_of_seed_and_name(name: str) -> None:
-    """Trap 26: the same seed gives the same values in whatever order things are built; another seed other ones."""
+    """Trap 26: the same seed gives the same values in whatever order things are built; another seed other
+    ones."""
     first, again, other = network_of(name, 1), network_of(name, 1), network_of(name, 2)
     drawn = 0
     for (label, a), (_, b), (_, c) in zip(
@@ -165,7 +166,8 @@ RELATIONS: dict[str, Callable[[int], Tensor]] = {
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("pattern", RELATIONS)
 def test_it_sees_what_it_may_and_all_of_it(name: str, pattern: str) -> None:
-    """Trap 15: the gradient of place i with respect to the token at j is there if and only if i may see j, at any depth."""
+    """Trap 15: the gradient of place i with respect to the token at j is there if and only if i may see j,
+    at any depth."""
     if pattern not in find(models, name, Model).gives:
         return
     for depth in (1, 2):
@@ -209,7 +211,8 @@ def test_documents_in_a_row_never_meet(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_padding_changes_nothing_and_poisons_nothing(name: str) -> None:
-    """Traps 8 and 21: a padded row answers as it does alone; a row of nothing but padding is finite, and so are gradients."""
+    """Traps 8 and 21: a padded row answers as it does alone; a row of nothing but padding is finite, and so
+    are gradients."""
     network = network_of(name)
     alone, beside = batch_of(5), batch_of(5, 16)
     expected = network(alone).sums["tokens"]
@@ -242,7 +245,8 @@ def test_nothing_asked_is_zero_with_no_gradient(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_token_by_token_equals_all_at_once(name: str) -> None:
-    """Trap 23: with the state that is handed on, each place has the hidden state that the whole row gives it."""
+    """Trap 23: with the state that is handed on, each place has the hidden state that the whole row gives
+    it."""
     network = network_of(name).eval()
     ids = some_ids(3, 12)
     whole, _ = network.encode(rows_of(ids))
@@ -258,7 +262,8 @@ def test_token_by_token_equals_all_at_once(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_carried_state_is_detached_and_dropped_where_a_document_begins(name: str) -> None:
-    """Trap 28: chunks with carried state equal one long pass; a row that starts anew starts from nothing; no history is kept."""
+    """Trap 28: chunks with carried state equal one long pass; a row that starts anew starts from nothing; no
+    history is kept."""
     if "carries" not in find(models, name, Model).gives:
         return
     network = network_of(name)

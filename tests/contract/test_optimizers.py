@@ -45,7 +45,8 @@ def test_it_finds_the_bottom_of_a_bowl(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_goes_at_the_rate_of_its_groups(name: str) -> None:
-    """The schedule writes `lr` into the groups before every step: at 0 nothing moves, at twice the rate more does."""
+    """The schedule writes `lr` into the groups before every step: at 0 nothing moves, at twice the rate more
+    does."""
     moved = []
     for rate in (0.0, 0.01, 0.02):
         weight = nn.Parameter(torch.tensor([3.0]))

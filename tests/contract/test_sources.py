@@ -26,7 +26,9 @@ def _jsonl(path: Path, texts: tuple[str, ...]) -> None:
     import json
 
     path.mkdir()
-    (path / "all.jsonl").write_bytes(b"".join(json.dumps({"text": t}, ensure_ascii=False).encode() + b"\n" for t in texts))
+    (path / "all.jsonl").write_bytes(
+        b"".join(json.dumps({"text": t}, ensure_ascii=False).encode() + b"\n" for t in texts)
+    )
 
 
 def _parquet(path: Path, texts: tuple[str, ...]) -> None:
@@ -35,7 +37,11 @@ def _parquet(path: Path, texts: tuple[str, ...]) -> None:
     table.write_table(arrow.table({"text": list(texts)}), path / "all.parquet")
 
 
-WRITERS: dict[str, Callable[[Path, tuple[str, ...]], None]] = {"text": _text, "jsonl": _jsonl, "parquet": _parquet}
+WRITERS: dict[str, Callable[[Path, tuple[str, ...]], None]] = {
+    "text": _text,
+    "jsonl": _jsonl,
+    "parquet": _parquet,
+}
 """How to write texts in each format; a source without a line here must bring its own text."""
 
 

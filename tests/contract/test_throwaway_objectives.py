@@ -1,6 +1,8 @@
-"""The contract of objectives carries what the design lists: written here as files that an open set finds, and thrown away.
+"""The contract of objectives carries what the design lists: written here as files that an open set finds,
+and thrown away.
 
-Masked, span corruption with an encoder and as a prefix, next sentence, a teacher; alone, `together` and in a `mixture`.
+Masked, span corruption with an encoder and as a prefix, next sentence, a teacher; alone, `together` and in a
+`mixture`.
 """
 
 from collections.abc import Callable, Iterator
@@ -173,7 +175,8 @@ def test_a_mixture_draws_each_by_its_share_and_divides_by_all_that_was_asked(tmp
 
 
 def test_a_teacher_gives_soft_targets_and_learns_nothing(tmp_path: Path) -> None:
-    """A student that equals its teacher has the teacher's entropy as its loss, and the smallest loss there is: no gradient."""
+    """A student that equals its teacher has the teacher's entropy as its loss, and the smallest loss there
+    is: no gradient."""
     objective = make("toy_distilled", of="causal")
     assert {name: partner.role for name, partner in objective.partners().items()} == {"teacher": "frozen"}
     tokenizer = world.vocabulary()

@@ -1,4 +1,5 @@
-"""Run the mutants: `python -m tests.mutants [--list] [--jobs N] [part of a name] …`. Ends with 1 if any bug goes unseen."""
+"""Run the mutants: `python -m tests.mutants [--list] [--jobs N] [part of a name] …`. Ends with 1 if any bug
+goes unseen."""
 
 import argparse
 import subprocess
@@ -9,7 +10,18 @@ import pytest
 
 from tests.mutants import Mutant, all_mutants
 
-_PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "-o", "addopts=")
+_PYTEST = (
+    sys.executable,
+    "-m",
+    "pytest",
+    "-q",
+    "-x",
+    "-p",
+    "no:cacheprovider",
+    "--no-header",
+    "-o",
+    "addopts=",
+)
 _SECONDS = 600
 """A mutant that makes a test hang counts as seen after this time."""
 
@@ -21,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="only list them")
     parser.add_argument("--jobs", type=int, default=1, help="how many at once")
     chosen = parser.parse_args(arguments)
-    mutants = [m for m in all_mutants().values() if not chosen.names or any(part in m.name for part in chosen.names)]
+    mutants = [
+        m for m in all_mutants().values() if not chosen.names or any(part in m.name for part in chosen.names)
+    ]
     if chosen.list:
         print("\n".join(f"{m.name:45} trap {m.trap or '-':>3}  {m.kills}" for m in mutants))
         return 0

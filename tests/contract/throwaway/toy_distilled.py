@@ -1,4 +1,5 @@
-"""A teacher: what is asked is the causal objective's, what is true is what another model says (Hinton et al., 2015)."""
+"""A teacher: what is asked is the causal objective's, what is true is what another model says (Hinton et
+al., 2015)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +18,8 @@ from telos.tokenizer import Tokenizer
 
 @final
 class ToyDistilled(Objective):
-    """Soft targets from a frozen model; where its run is not named, from a frozen copy of the untrained model."""
+    """Soft targets from a frozen model; where its run is not named, from a frozen copy of the untrained
+    model."""
 
     of: member(objectives, Objective)  # type: ignore[valid-type]
     """What is asked."""

@@ -1,4 +1,5 @@
-"""Masked language modelling in its plainest form: a share of the tokens is hidden, everything else may be seen."""
+"""Masked language modelling in its plainest form: a share of the tokens is hidden, everything else may be
+seen."""
 
 from dataclasses import replace
 from typing import ClassVar, Literal, final

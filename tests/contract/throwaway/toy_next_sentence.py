@@ -1,4 +1,5 @@
-"""Does the second half follow the first? The other answer's second half comes from another document (Devlin et al., 2019)."""
+"""Does the second half follow the first? The other answer's second half comes from another document (Devlin
+et al., 2019)."""
 
 from typing import final
 

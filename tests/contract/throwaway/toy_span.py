@@ -1,4 +1,5 @@
-"""Span corruption for an encoder and a decoder: the source loses spans, the main side says them (Raffel et al., 2020)."""
+"""Span corruption for an encoder and a decoder: the source loses spans, the main side says them (Raffel et
+al., 2020)."""
 
 from typing import final
 

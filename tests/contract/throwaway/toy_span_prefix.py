@@ -1,4 +1,5 @@
-"""Span corruption for one decoder: the corrupted text is a prefix that sees itself whole, the spans follow it causally."""
+"""Span corruption for one decoder: the corrupted text is a prefix that sees itself whole, the spans follow
+it causally."""
 
 from typing import final
 

@@ -1,0 +1,49 @@
+"""A run so small that it trains in seconds, through the same doors as a large one."""
+
+import json
+from pathlib import Path
+
+__all__ = ["NARROW", "SHRUNK", "write_poems", "write_texts"]
+
+SHRUNK = (
+    "train.window=16",
+    "train.batch=4",
+    "train.budget={steps=2}",
+    "train.compute.precision=float32",
+    "train.watch={evaluate_every=0, checkpoint_every=0, log_every=1, log={tensorboard=false}}",
+    "evaluate={window=0, stride=0, batch=8}",
+    "generate.length=8",
+)
+"""Overrides that make any recipe's training small; see `NARROW` for its model."""
+
+NARROW = {
+    "decoder": ("model.width=16", "model.depth=1", "model.heads=2"),
+    "gru": ("model.embedding=8", "model.width=8"),
+}
+
+_LINES = (
+    "The {} cat sat on the {} mat, and the dog looked at it for a while.",
+    "def {}(x):\n    return x + {}",
+    "床前明月光,{}疑是地上霜{}。",
+    "In the year {} there was rain, and in the year {} there was none.",
+)
+
+
+def write_texts(folder: Path, number: int = 60, first: int = 0) -> Path:
+    """A folder of `number` small text files, no two alike, nor like those of another `first` far away."""
+    folder.mkdir(parents=True)
+    for index in range(first, first + number):
+        lines = [line.format(f"n{index}", index * 7) for line in _LINES]
+        (folder / f"{index:03}.txt").write_text("\n".join(lines[index % 3 :] * 2) + "\n", encoding="utf-8")
+    return folder
+
+
+def write_poems(path: Path, number: int = 30, first: int = 0) -> Path:
+    """JSON lines with a list of lines each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    poems = [
+        {"title": f"{i}", "lines": [f"床前明月光{i}。", f"疑是地上霜{i * 3}。"]}
+        for i in range(first, first + number)
+    ]
+    path.write_text("".join(json.dumps(poem, ensure_ascii=False) + "\n" for poem in poems), encoding="utf-8")
+    return path

@@ -1,0 +1,209 @@
+"""The command line: what it prints where, how it ends, and that it helps."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import typer
+
+from telos import __version__, cli
+from tests.small import NARROW, SHRUNK, write_texts
+
+TINY = (*SHRUNK, *NARROW["decoder"], "tokenizer.size=300")
+COMMANDS = ("demo", "prepare", "train", "evaluate", "generate", "neighbours", "recipes", "doctor")
+
+
+class Done(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:  # type: ignore[type-arg]
+        return json.loads(self.out)  # type: ignore[no-any-return]
+
+
+Telos = Callable[..., Done]
+
+
+@pytest.fixture
+def telos(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Telos:
+    """Run a command in this process."""
+
+    def run(*arguments: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["telos", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        written = capsys.readouterr()
+        return Done(int(ended.value.code or 0), written.out, written.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `texts/` and the finished run `runs/small`."""
+    from telos.run import fit, load_recipe
+
+    place = tmp_path_factory.mktemp("cli")
+    texts = write_texts(place / "texts")
+    fit(load_recipe("gpt-small", [f"data.path={texts}", "name=small", *TINY]), place / "runs")
+    return place
+
+
+def test_every_command_is_helpful(telos: Telos) -> None:
+    """Help names what the command does, shows an example, and ends well; so does the program's own."""
+    whole = telos("--help")
+    assert whole.status == 0 and all(name in whole.out for name in COMMANDS)
+    for name in COMMANDS:
+        told = telos(name, "--help")
+        assert told.status == 0 and f"Example: telos {name}" in told.out, told.out
+    assert telos("--version").out.strip() == f"telos {__version__}"
+
+
+def test_every_command_here_is_a_command_there_and_reports_as_json() -> None:
+    found = {
+        info.name or getattr(info.callback, "__name__", ""): info for info in cli.app.registered_commands
+    }
+    assert set(found) == set(COMMANDS)
+    group = typer.main.get_command(cli.app)
+    for name in COMMANDS:
+        options = [opt for parameter in group.commands[name].params for opt in parameter.opts]  # type: ignore[attr-defined]
+        assert "--json" in options, name
+
+
+def test_train_on_a_folder_of_text(telos: Telos, place: Path, tmp_path: Path) -> None:
+    """The shortest way: a folder, and nothing else but sizes; standard output is JSON and nothing but
+    JSON."""
+    done = telos("train", place / "texts", *TINY, "--runs", tmp_path, "--json")
+    assert done.status == 0, done.err
+    assert done.json["run"] == str(tmp_path / "texts") and done.json["finished"]
+    assert done.json["evaluation"]["test"]["bits_per_byte"] > 0 and done.json["machine"]["parameters"] > 0
+    assert "step 2" in done.err and "tokens/s" in done.err
+
+
+def test_train_tells_people_the_figures_and_where_the_report_is(telos: Telos, place: Path) -> None:
+    done = telos(
+        "train", "gpt-small", f"data.path={place / 'texts'}", "name=small", *TINY, "--runs", place / "runs"
+    )
+    assert done.status == 0
+    for words in (
+        "bits per byte",
+        "perplexity",
+        "raw LZMA2 -9, each file alone",
+        "gzip -9, all files together",
+    ):
+        assert words in done.out
+    assert str(place / "runs" / "small" / "report.html") in done.out
+
+
+def test_prepare(telos: Telos, place: Path, tmp_path: Path) -> None:
+    done = telos("prepare", place / "texts", "tokenizer.size=300", "--runs", tmp_path, "--json")
+    assert done.status == 0 and done.json["splits"]["train"]["tokens"] > 0
+    assert Path(done.json["folder"], "train", "header.json").exists()
+    card = telos("prepare", place / "texts", "tokenizer.size=300", "--runs", tmp_path)
+    assert card.out.startswith("# Data card")
+
+
+def test_evaluate(telos: Telos, place: Path) -> None:
+    run = place / "runs" / "small"
+    figures = telos("evaluate", run, "--json").json
+    strided = telos("evaluate", run, "--stride", "4", "--batch", "3", "--json").json
+    assert (figures["stride"], strided["stride"]) == (16, 4) and strided["tokens"] == figures["tokens"]
+    assert "bits per byte" in telos("evaluate", run, "--split", "validation").out
+    narrow = telos("evaluate", run, "--window", "8", "--json").json
+    assert narrow["window"] == 8 and narrow["loss"] != figures["loss"]
+
+
+def test_generate(telos: Telos, place: Path) -> None:
+    run = place / "runs" / "small"
+    told = telos("generate", run, "The cat", "--set", "length=5", "--json").json
+    shown = telos("generate", run, "The cat", "--set", "length=5").out
+    assert shown == "The cat" + told[0]["text"] + "\n"  # type: ignore[index]
+    assert len(telos("generate", run, "a", "b", "--set", "samples=2", "--json").json) == 4
+    assert telos("generate", run, "--seed", "1").out != telos("generate", run, "--seed", "2").out
+
+
+def test_neighbours_recipes_and_doctor(telos: Telos, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    near = telos("neighbours", place / "runs" / "small", "a", "-n", "3", "--json").json
+    assert len(near["a"]["nearest"]) == 3 and -1 <= near["a"]["nearest"][0]["similarity"] <= 1
+    assert "gpt-small" in telos("recipes").out and "demo" in telos("recipes", "--json").json
+    monkeypatch.setattr("telos.doctor._SECONDS", 0.01)
+    assert telos("doctor", "--json").json["hardware"]["cores"] >= 1
+    assert "GFLOP/s" in telos("doctor").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "gpt-smal"), "Did you mean 'gpt-small'"),
+        (("train", "gpt-small", "data.path=x", "train.steps=50"), "train.steps: is not a setting"),
+        (("train", "gpt-small", "data.path=nowhere", "--runs", "runs"), "there is no such file or folder"),
+        (("train", "absent.toml"), "absent.toml: there is no such file"),
+        (("demo", "train.budget.minutes=soon"), "train.budget.minutes = 'soon'"),
+        (("demo", "--device", "quantum"), "device = 'quantum'"),
+        (("evaluate", "runs/absent"), "not a run"),
+        (("generate", "runs/absent", "x"), "not a run"),
+    ],
+)
+def test_what_a_user_can_mend_is_told_in_plain_words(
+    telos: Telos, arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = telos(*arguments)
+    assert done.status == 2 and message in done.err and "Traceback" not in done.err and done.out == ""
+
+
+def test_mistyped_commands_and_options_are_answered_with_the_nearest(telos: Telos) -> None:
+    for arguments, meant in ((("trian",), "train"), (("recipes", "--jsn"), "--json")):
+        done = telos(*arguments)
+        assert done.status == 2 and meant in done.err
+
+
+def test_debug_shows_the_traceback(telos: Telos, monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.errors import ConfigError
+
+    monkeypatch.setattr(sys, "argv", ["telos", "--debug", "train", "gpt-smal"])
+    with pytest.raises(ConfigError):
+        cli.main()
+
+
+def test_an_error_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only errors that a user can mend are told in a sentence."""
+
+    def broken() -> dict[str, str]:
+        raise KeyError("ours")
+
+    monkeypatch.setattr("telos.shipped.described", broken)
+    monkeypatch.setattr(sys, "argv", ["telos", "recipes"])
+    with pytest.raises(KeyError):
+        cli.main()
+
+
+def test_the_program_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "telos", "recipes", "--json"], capture_output=True, text=True, check=True
+    )
+    assert "demo" in json.loads(done.stdout)
+
+
+def test_help_is_quick() -> None:
+    """Help does not load what trains: no more than half a second of work in the processor, with room for a
+    busy machine."""
+    code = """
+import resource, sys
+sys.argv = ["telos", "--help"]
+try:
+    from telos.cli import main
+    main()
+finally:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(used.ru_utime + used.ru_stime, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(re.findall(r"[\d.]+", done.stderr)[-1]) < 1.5

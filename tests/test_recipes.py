@@ -1,0 +1,115 @@
+"""Every recipe that comes with Telos says what it is, reads, and trains: shrunk, for two steps, on text made
+here."""
+
+from pathlib import Path
+
+import pytest
+
+from telos import shipped
+from telos.config import read, read_toml
+from telos.errors import ConfigError
+from telos.recipe import Recipe, models_that_fit
+from telos.run import fit, load_recipe
+from tests.small import NARROW, SHRUNK, write_poems, write_texts
+
+NAMES = sorted(shipped.described())
+
+
+def local(name: str, folder: Path) -> list[str]:
+    """Overrides that turn a recipe to text made here, in the form it expects."""
+    table = read_toml(shipped.path_of(name))
+    data = table["data"]
+    if data.get("source") == "python_library":
+        return ["data={path='" + str(write_texts(folder / "texts")) + "'}"]
+    if data.get("text_key"):
+        return [
+            f"data.{key}={write_poems(folder / f'{key}.jsonl', 20, 100 * n)}"
+            for n, key in enumerate(("path", "validation", "test"))
+        ]
+    if "validation" in data:
+        return [
+            f"data.{key}={write_texts(folder / key, 9, 100 * n)}"
+            for n, key in enumerate(("path", "validation", "test"))
+        ]
+    return [f"data.path={write_texts(folder / 'texts')}"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_says_what_it_is_in_two_lines(name: str) -> None:
+    assert 1 <= len(shipped.described()[name].splitlines()) <= 3 and all(
+        len(line) > 20 for line in shipped.described()[name].splitlines()
+    )
+    assert read_toml(shipped.path_of(name))["name"] == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_takes_two_steps(name: str, tmp_path: Path) -> None:
+    model = read_toml(shipped.path_of(name))["model"]["name"]
+    size = [] if "word" in shipped.path_of(name).read_text() else ["tokenizer.size=300"]
+    recipe = load_recipe(name, [*local(name, tmp_path), *SHRUNK, *NARROW[model], *size])
+    run = fit(recipe, tmp_path / "runs")
+    assert run.outcome is not None and run.outcome.step == 2
+    assert run.figures()["evaluation"]["test"]["loss"] > 0
+    assert (run.folder / "report.html").stat().st_size > 1000
+
+
+def test_the_classic_baseline_is_exactly_what_it_is_called() -> None:
+    recipe = load_recipe("gru-classic", ["data.path=x"])
+    assert recipe.tokenizer.size == 5000 and recipe.train.optimizer.name == "adam"
+    assert recipe.model.table() == {
+        **recipe.model.table(),
+        "embedding": 300,
+        "width": 1024,
+        "depth": 1,
+        "cell": "gru",
+    }
+
+
+def test_text_of_ones_own_is_a_recipe() -> None:
+    recipe = load_recipe("tests")
+    assert recipe.name == "tests" and str(recipe.data.path) == "tests" and recipe.model.name == "decoder"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["data.path=x", "model=gru", "evaluate.stride=999"],
+            "evaluate.stride = 999 is more than the window",
+        ),
+        (["data.path=x", "evaluate.window=4096"], "evaluate.window = 4096 is more than train.window = 256"),
+        (["data.path=x", "train.loader.carry=true"], "no state that goes on.*gru"),
+        (["data.path=x", "name=../up"], "name = '../up'"),
+        (["data.path=x", "name=prepared"], "name = 'prepared'"),
+        (["data.path=x", "model=decodr"], "models has no 'decodr'.*Did you mean 'decoder'"),
+        (["data.path=x", "train.optimizer=admw"], "optim has no 'admw'.*Did you mean 'adamw'"),
+        (["data.path=x", "train.steps=50"], "train.steps: is not a setting"),
+        ([], "path must be given"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe("gpt-small", settings)
+
+
+def test_an_objective_that_no_model_here_can_serve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requirements meet capabilities at planning time, naming the models that would do."""
+    from telos.objectives.causal import Causal
+
+    table = {"data": {"path": "x"}, "model": "gru"}
+    monkeypatch.setattr(Causal, "requires", lambda self: frozenset({"full"}))
+    with pytest.raises(
+        ConfigError, match=r"objective = 'causal' needs a model that gives full; model = 'gru'.*decoder"
+    ):
+        read(Recipe, table)
+    assert models_that_fit(Causal()) == ["decoder"]
+    monkeypatch.setattr(Causal, "requires", lambda self: frozenset({"source"}))
+    with pytest.raises(ConfigError, match="No model here does"):
+        read(Recipe, table)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"no file or folder, nor a recipe.*Did you mean 'gpt-small'"):
+        load_recipe("gpt-smal")
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load_recipe("absent.toml")
