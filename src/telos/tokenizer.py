@@ -125,8 +125,9 @@ class Tokenizer:
         added = [token for token in self._json["added_tokens"] if token["special"]]
         self.special_ids: frozenset[int] = frozenset(token["id"] for token in added)
         self._special_text = _any_of(token["content"] for token in added)
-        self.pad, self.begin, self.end, self.mask, self.separate = (inner.token_to_id(s) for s in SPECIALS)
-        self.size: int = 1 + max(inner.get_vocab(with_added_tokens=True).values())
+        vocabulary = inner.get_vocab(with_added_tokens=True)
+        self.pad, self.begin, self.end, self.mask, self.separate = (vocabulary[s] for s in SPECIALS)
+        self.size: int = 1 + max(vocabulary.values())
         """Rows of the embedding: every id is smaller."""
         self.kind: str = kind_of(self._json)
         self.lossless: bool = is_lossless(self._json)
