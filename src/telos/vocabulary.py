@@ -183,7 +183,7 @@ LEARN: Mapping[str, Callable[[TokenizerSettings, Iterator[str], int, Sequence[st
     "character": _character,
     "word": _word,
 }
-"""How each kind is learned from texts, given its size without special tokens (0: no limit) and their names."""
+"""How each kind is learned, given a size without special tokens (0: no limit) and their names."""
 LEAST = {"bpe": 256, "wordpiece": 511, "unigram": 256, "word": 2}
 """Tokens that each kind of vocabulary holds whatever the text, where its size can be chosen."""
 

@@ -116,6 +116,8 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
             f"{path}: the compressed file is damaged or cut short: {error}. Fetch or make it again."
         ) from None
     except OSError as error:
+        if error.errno is None:  # bz2 says so that its data is bad
+            raise DataError(f"{path}: the compressed file is damaged or cut short: {error}.") from None
         raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from None
 
 
@@ -135,24 +137,39 @@ def _zstandard(file: Any, path: Path) -> Any:
         import zstandard
     except ImportError:
         raise DataError(f"{path}: .zst files need a package more: pip install 'telos-lm[data]'") from None
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True)
-    return _ZstandardErrors(reader, zstandard.ZstdError)
+    return _Zstandard(file, zstandard)
 
 
-class _ZstandardErrors(io.RawIOBase):
-    """Its reader, with errors that `open_bytes` knows."""
+class _Zstandard:
+    """Reads frames one after the other. The library's own reader takes a frame that is cut short for a whole one."""
 
-    def __init__(self, reader: Any, error: type[Exception]) -> None:
-        self._reader, self._error = reader, error
+    def __init__(self, file: BinaryIO, library: Any) -> None:
+        self._file, self._library = file, library
+        self._frame: Any = None
+        self._input, self._output = b"", io.BytesIO()
 
-    def readable(self) -> bool:
-        return True
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes, and none only at the end."""
+        while not (data := self._output.read(size)):
+            given = self._input or self._file.read(1 << 11)  # two KiB expand to 64 MiB at most
+            if not given:
+                if self._frame is not None:
+                    raise EOFError("it ends inside a frame")
+                return b""
+            self._output = io.BytesIO(self._feed(given))
+        return data
 
-    def readinto(self, buffer: Any) -> int:
+    def _feed(self, data: bytes) -> bytes:
+        if self._frame is None:
+            self._frame = self._library.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
         try:
-            return int(self._reader.readinto(buffer))
-        except self._error as error:
+            expanded: bytes = self._frame.decompress(data)
+        except self._library.ZstdError as error:
             raise EOFError(str(error)) from None
+        self._input = b""
+        if self._frame.eof:
+            self._input, self._frame = self._frame.unused_data, None
+        return expanded
 
 
 class _Bounded(io.BufferedReader):
