@@ -115,7 +115,7 @@ def _lines(path: Path) -> Iterator[str]:
         raise DataError(f"{path}: the archive is broken ({error}); fetch it again.") from None
     except OSError as error:
         raise ConfigError(
-            f"model.vectors: {path} cannot be read ({error.strerror or error}); wanted a text file of vectors."
+            f"model.vectors: {path} cannot be read ({error.strerror or error}); wanted a file of vectors."
         ) from None
 
 
