@@ -256,7 +256,7 @@ def test_a_tokens_own_prediction_is_asked_of_the_token_before(tmp_path: Path) ->
 
 
 def steps_of_adamw(trainer: Trainer, number: int) -> tuple[list[Tensor], list[dict[str, Any]]]:
-    """Weights after each of `number` steps, and the gradient and rate that the optimizer was given in each."""
+    """Weights after each of `number` steps, and the gradient and rate that the optimizer was given."""
     given: list[dict[str, Any]] = []
     before = trainer.optimizer.step
 
@@ -484,7 +484,7 @@ def test_a_broken_step_does_not_leave_its_state_behind(tmp_path: Path) -> None:
 
 
 def test_counters_are_exact(tmp_path: Path) -> None:
-    """Two epochs: every sample twice, every token twice, and once more the end token of each document asked."""
+    """Two epochs: every sample twice, every token and the end of every document asked twice."""
     trainer = tiny.trainer(tmp_path, "budget={epochs=2.0}", folder=None)
     outcome = trainer.run()
     lengths = [len(text.encode()) for text in tiny.texts()]

@@ -1,10 +1,8 @@
-"""A run so small that it trains in a second: what the tests of training share.
-
-As a program it trains in a process of its own, which can be killed: `python -m tests.train.tiny FOLDER JSON`.
-"""
+"""A run so small that it trains in a second: what the tests of training share."""
 
 import hashlib
 import json
+import multiprocessing
 import random
 import sys
 from collections.abc import Callable, Mapping
@@ -28,6 +26,7 @@ from telos.models._initial import initialise
 from telos.objectives._base import Objective
 from telos.objectives.causal import Causal
 from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
+from telos.train.log import Log
 from telos.train.loop import Trainer
 from telos.train.settings import TrainSettings
 
@@ -149,22 +148,28 @@ def ledger(trainer: Trainer) -> Callable[[], list[Any]]:
     return lambda: taken
 
 
-def main() -> None:
-    """Train in this process: as `trainer` is told by JSON, logging each step to `FOLDER/metrics.jsonl`."""
-    from telos.train.log import Log
-
+def train(folder: Path, told: Mapping[str, Any]) -> None:
+    """Train in this process, as `trainer` is told; `outcome.json` says how it ended."""
     torch.set_num_threads(1)
-    folder, told = Path(sys.argv[1]), json.loads(sys.argv[2])
-    made = trainer(folder, *told.pop("changes", ()), **told)
+    rest = dict(told)
+    made = trainer(folder, *rest.pop("changes", ()), **rest)
     made.log = Log(folder, made.settings.watch.log)
-    made.resume()
-    print("ready", made.state.step, flush=True)
+    start = made.resume()
     outcome = made.run()
-    print(
-        json.dumps({"step": outcome.step, "reason": outcome.reason, "weights": digest(made.models["main"])})
-    )
+    said = {
+        "start": start,
+        "step": outcome.step,
+        "reason": outcome.reason,
+        "weights": digest(made.models["main"]),
+    }
+    (folder / "outcome.json").write_text(json.dumps(said))
     sys.exit(outcome.exit_status)
 
 
-if __name__ == "__main__":
-    main()
+def process(folder: Path, told: Mapping[str, Any]) -> Any:
+    """`train` in a process of its own, which can be killed."""
+    # Forked where it can be, which spares the child its imports; with CUDA, autograd cannot run in a fork.
+    context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
+    started = context.Process(target=train, args=(folder, told))
+    started.start()
+    return started

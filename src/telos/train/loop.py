@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from telos.batch import Batch
 from telos.data.loader import LoaderPlan, Step, dead_worker, steps
 from telos.data.order import mixed
-from telos.errors import TrainingError
+from telos.errors import CheckpointError, TrainingError
 from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.optim._groups import parameter_groups
@@ -129,16 +129,23 @@ class Trainer:
         """Take over everything that a checkpoint holds.
 
         Raises:
-            CheckpointError: it belongs to another model.
+            CheckpointError: it belongs to another model, or does not hold the state of a run.
         """
         for name, model in self.models.items():
             checkpoint.restore(model, saved.tensors.get(_file(name), {}), name)
+        try:
+            self._load_state(saved)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration) as error:
+            raise CheckpointError(
+                f"{saved.path}: state.json does not say where a run stands: {error!r}"
+            ) from None
+
+    def _load_state(self, saved: checkpoint.Checkpoint) -> None:
         names = parameters(self._trained())
-        plain = saved.state.get("optimizer", {})
-        restore_optimizer(self.optimizer, names, saved.tensors.get("optimizer", {}), plain)
+        restore_optimizer(self.optimizer, names, saved.tensors["optimizer"], saved.state["optimizer"])
         self.state = RunState.of(saved.state["run"])
-        tensors = saved.tensors.get("carried", {})
-        carried = saved.state.get("carried", {})
+        carried = saved.state["carried"]
+        tensors = saved.tensors["carried"]
         self._carried = {int(k): unflattened(s, tensors, self.device) for k, s in carried.items()}
 
     def save(self) -> None:
