@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
-import hypothesis
-import pytest
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before PyTorch is imported
+
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
 
 hypothesis.settings.register_profile("telos", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("telos")
