@@ -316,8 +316,8 @@ def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
 def main() -> None:
     """Run the command line; an error that a user can mend is told in plain words, with exit status 2."""
     warnings.showwarning = _warn
-    # Threads that wait for each other sleep rather than spin, as OpenMP's runtime would by default: beside any other
-    # busy program, spinning made a training step three to seven times as slow, and alone it gains nothing measurable.
+    # Threads that wait for each other sleep rather than spin, as OpenMP's runtime would by default: beside
+    # another busy program, spinning makes a training step several times as slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
