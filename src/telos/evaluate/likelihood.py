@@ -223,11 +223,12 @@ def _batches(source: _Source, parts: Iterable[_Part], rows: int, width: int, pac
     pieces = (index for part in parts for index in part.pieces)
     while block := [source.example(index) for index in islice(pieces, _BLOCK * rows)]:
         laid = (pack if packed else singly)(block, width)
-        laid.sort(key=_places)
-        while laid:
-            take = max(1, rows * width // _places(laid[-1]))
-            yield collate(laid[-take:], width)
-            del laid[-take:]
+        for several in (False, True):  # apart, for rows of one example need no mask
+            group = sorted((row for row in laid if (len(row) > 1) == several), key=_places)
+            while group:
+                take = max(1, rows * width // _places(group[-1]))
+                yield collate(group[-take:], width)
+                del group[-take:]
 
 
 def _places(row: Row) -> int:
