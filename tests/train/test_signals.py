@@ -35,7 +35,7 @@ def whole(tmp_path: Path, **rest: Any) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_a_step_lets_it_finish(tmp_path: Path, number: int) -> None:
-    """Trap 66: the step is done, saved and counted; the exit status is documented; the handlers are put back."""
+    """Trap 66: the step is done, saved and counted; the exit status is known, the handlers are put back."""
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     made = tiny.trainer(tmp_path)
     take = made.take
