@@ -1,4 +1,4 @@
-"""Sources: no record is lost, cut or invented, whatever the file; what cannot be read is named with its line."""
+"""Sources: no record is lost, cut or invented; what cannot be read is named with its line."""
 
 import bz2
 import gzip
@@ -112,7 +112,7 @@ def test_an_empty_file_has_no_records(data, tmp_path):
 def test_utf16_is_named_with_the_cure(tmp_path):
     for suffix, source in ((".txt", Text()), (".jsonl", JsonLines())):
         path = put(tmp_path / f"a{suffix}", '{"text": "a"}\n'.encode("utf-16"))
-        with pytest.raises(DataError, match="UTF-16, not UTF-8. Convert it: iconv"):
+        with pytest.raises(DataError, match=r"UTF-16, not UTF-8\. Convert it: iconv"):
             texts(source, path)
 
 

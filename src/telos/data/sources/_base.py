@@ -141,7 +141,7 @@ def _zstandard(file: Any, path: Path) -> Any:
 
 
 class _Zstandard:
-    """Reads frames one after the other. The library's own reader takes a frame that is cut short for a whole one."""
+    """Reads frames one after the other. The library's own takes one that is cut short for whole."""
 
     def __init__(self, file: BinaryIO, library: Any) -> None:
         self._file, self._library = file, library
