@@ -41,6 +41,13 @@ def test_the_examination_measures_and_advises(monkeypatch: pytest.MonkeyPatch) -
     assert len(found.advice) >= 2 and all(line.endswith(".") for line in found.advice)
 
 
+def test_measuring_leaves_the_threads_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_SECONDS", 0.01)
+    before = torch.get_num_threads()
+    assert doctor._step_rate(torch.device("cpu"), torch.float32) > 0
+    assert torch.get_num_threads() == before
+
+
 def _examined(**changes: object) -> tuple[str, ...]:
     given = {
         "hardware": {"device": "cpu", "threads": 8, "cores": 8},
