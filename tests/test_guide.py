@@ -131,6 +131,13 @@ def test_every_command_has_its_row() -> None:
             assert f"| `{name}` |" in text, f"telos {name} has no row on {page}"
 
 
+@pytest.mark.parametrize("page", ["recipe.md", "zh/recipe.md"])
+def test_every_recipe_has_its_row(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for path in (ROOT / "recipes").glob("*.toml"):
+        assert f"| `{path.stem}` |" in text, f"recipes/{path.name} has no row on {page}"
+
+
 def test_every_setting_has_a_description_in_chinese() -> None:
     """None of those in zh/settings.toml is of a class or a setting that is gone, either."""
     import tomllib
