@@ -1,5 +1,4 @@
-"""The one formula: H(p, q) = −Σ p log q, per asked place, in float32, together with the projection that makes
-q.
+"""The one formula: H(p, q) = −Σ p log q, per asked place, in float32, with the projection that makes q.
 
     hard       −log q(target)
     smoothed   p = (1 − s) · target + s / V                              (Szegedy et al., 2016)
@@ -7,8 +6,7 @@ q.
     negative   −log (1 − q(target)): unlikelihood                        (Welleck et al., 2020)
     z          z · (log Σ exp logits)², a term of its own                (Chowdhery et al., 2022)
 
-Sums, never means: the caller divides once per step. What p is (one-hot, smoothed, a teacher's) is the ask's
-business.
+Sums, never means: the caller divides once per step. What p is (one-hot, smoothed, a teacher's) the ask says.
 
 The projection to the vocabulary and the cross-entropy are one operation that works on a few rows at a time,
 so that the logits of a batch never exist as a whole; the gradients are made on the way forward, while the
@@ -30,7 +28,8 @@ __all__ = ["LossSettings", "Sums", "cross_entropy", "linear_cross_entropy", "lin
 CHUNK = 1 << 24
 """Logits multiplied out at once: 32 MiB in bfloat16. The weight's gradient is added to once per chunk."""
 BLOCK = 1 << 21
-"""Of these, logits worked on at once in float32: 8 MiB, which stay in the processor's caches from step to step."""
+"""Of these, logits worked on at once in float32: 8 MiB, which stay in the processor's caches from step to
+step."""
 
 
 class LossSettings(Settings):
@@ -42,8 +41,7 @@ class LossSettings(Settings):
     """Weight of (log Σ exp logits)², which keeps logits near zero (Chowdhery et al., 2022); logged apart, as
     `term.z`."""
     soft_cap: float = Field(0.0, ge=0)
-    """Logits become cap · tanh(logits / cap), in training and evaluation alike; 0 for none (Gemma Team,
-    2024)."""
+    """Logits become cap · tanh(logits / cap), in training and evaluation; 0 for none (Gemma Team, 2024)."""
 
 
 class Sums(NamedTuple):
@@ -56,8 +54,7 @@ class Sums(NamedTuple):
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Nats per target, in float32 and unreduced: `logits` (…, V), `target` (…) classes or (…, V)
-    distributions."""
+    """Nats per target, float32, unreduced: `logits` (…, V), `target` (…) classes or (…, V) distributions."""
     said = functional.log_softmax(logits, dim=-1, dtype=_at_least_float(logits.dtype))
     if target.is_floating_point():
         return -(target * said).sum(-1)
@@ -65,8 +62,7 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def linear_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, soft_cap: float = 0.0) -> Tensor:
-    """hidden (…, D) · weightᵀ (D, V) + bias, capped if asked for, in float32; products in the autocast
-    type."""
+    """hidden (…, D) · weightᵀ (D, V) + bias, capped if asked for, float32; products in the autocast type."""
     logits = functional.linear(hidden, weight, bias)
     logits = logits.to(_at_least_float(logits.dtype))
     return soft_cap * torch.tanh(logits / soft_cap) if soft_cap else logits
@@ -121,7 +117,7 @@ class _Plan(NamedTuple):
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Two scalars of hidden, weight and bias; their gradients are made on the way forward, and only scaled
+    """Two scalars of hidden, weight and bias; their gradients are made going forward, and only scaled
     backward."""
 
     @staticmethod
@@ -211,7 +207,9 @@ def _walk(
                 total[term] += sum_
                 if slope is not None:
                     grads[term].add_bias(slope, count[block])
-                    slopes[term][block] = slope  # the first term's in place of the logits, which are done with
+                    slopes[term][block] = (
+                        slope  # the first term's in place of the logits, which are done with
+                    )
         for grad, slope in zip(grads, slopes, strict=True):
             grad.add(rows, inputs, table, slope, count)
     return total[0], total[1]
@@ -224,8 +222,7 @@ def _blocks(length: int, size: int) -> list[slice]:
 def _terms(
     logits: Tensor, target: Tensor, count: Tensor, plan: _Plan, with_slopes: bool
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """Each term's weighted sum, and the derivative of each row's unweighted one by its uncapped logits (k,
-    V)."""
+    """Each term's weighted sum, and each row's unweighted derivative by its uncapped logits (k, V)."""
     bend = None
     if plan.soft_cap:
         bent = torch.tanh(logits / plan.soft_cap)
@@ -271,8 +268,7 @@ def _soft_entropy(
 def _unlikelihood(
     logits: Tensor, target: Tensor, count: Tensor, plan: _Plan, with_slopes: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """−log(1 − q) = log Σ exp over all − log Σ exp over all but the target: finite even where q rounds to
-    1."""
+    """−log(1 − q) = log Σ exp over all − log Σ exp over all but the target: finite where q rounds to 1."""
     others = logits.scatter(1, target.unsqueeze(1), -torch.inf)
     everything = torch.logsumexp(logits, 1, keepdim=True)
     rest = torch.logsumexp(others, 1, keepdim=True)

@@ -21,8 +21,7 @@ __all__ = ["Initial", "Model", "Network", "Sizes"]
 
 
 class Sizes(NamedTuple):
-    """What a description does not know by itself: it comes from the vocabulary, the recipe and the
-    objective."""
+    """What a description does not know: it comes from the vocabulary, the recipe and the objective."""
 
     vocabulary: int
     """Rows of the embedding: the tokenizer's size."""
@@ -33,8 +32,7 @@ class Sizes(NamedTuple):
 
 
 class Initial(NamedTuple):
-    """How a parameter starts: `normal` with standard deviation `scale`, `uniform` in ±scale, or `constant` at
-    scale."""
+    """How parameters start: `normal` with standard deviation `scale`, `uniform` in ±scale, or `constant`."""
 
     kind: str
     scale: float
@@ -66,8 +64,7 @@ class Model(Member, ABC):
 
 
 class Network(nn.Module, ABC):
-    """Base of all networks. It encodes rows into hidden states; its heads answer what the batch asks of
-    them."""
+    """Base of all networks: rows become hidden states, and heads answer what the batch asks of them."""
 
     heads: nn.ModuleDict
     """By head name: modules with `forward(hidden (K, width), asked) -> {term: sum}` and `logits(hidden) ->
@@ -102,8 +99,7 @@ class Network(nn.Module, ABC):
         return sums
 
     def logits(self, hidden: Tensor, head: str = "tokens") -> Tensor:
-        """What a head says at hidden states (…, width): unnormalised log-probabilities (…, outputs) in
-        float32."""
+        """What a head says at hidden states (…, width): logits (…, outputs) in float32."""
         module: Any = self.heads[head]
         said: Tensor = module.logits(hidden)
         return said
@@ -125,7 +121,6 @@ class Network(nn.Module, ABC):
         """How the parameter of that name starts; the table is in the docstring of the model's file."""
 
     def undecayed(self) -> Sequence[str]:
-        """Parameters that weight decay leaves alone, by name: by default all that are not matrices, and
-        embeddings."""
+        """Names of parameters that weight decay leaves alone: all that are not matrices, and embeddings."""
         tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
         return [n for n, p in self.named_parameters() if p.ndim < 2 or id(p) in tables]

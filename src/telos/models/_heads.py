@@ -1,5 +1,4 @@
-"""Heads: the end of a model. Each gets the hidden states of the places it is asked about, and answers with
-sums.
+"""Heads: the end of a model. Each gets the hidden states it is asked about, and answers with sums.
 
 The asked places are gathered before the projection, and the projection is one with its loss, so the logits of
 all places never exist. Every weight of a head is used inside its `forward`.
@@ -98,8 +97,7 @@ def build_heads(
 def head_counts(
     specs: Sequence[HeadSpec], width: int, *, tied_rows: int = 0, bias: bool = False
 ) -> tuple[int, int]:
-    """(parameters of the heads, weights that multiply), in closed form; a tied weight multiplies but is
-    counted elsewhere.
+    """(parameters of the heads, weights that multiply), in closed form; a tied weight only multiplies.
 
     `tied_rows` is the rows of the embedding that token heads share, or 0.
     """

@@ -1,5 +1,4 @@
-"""First values. Each parameter's are a function of (seed, its name): not of the device, nor of the order of
-building."""
+"""First values: a function of seed and parameter's name, not of device or order of building."""
 
 import hashlib
 
@@ -13,8 +12,7 @@ __all__ = ["initialise"]
 
 @torch.no_grad()
 def initialise(network: Network, seed: int) -> None:
-    """Fill every parameter of `network` as its `initial` says; drawn in float32 on the host, then copied to
-    its place."""
+    """Fill every parameter as the network's `initial` says; drawn in float32 on the host, then copied."""
     for name, parameter in network.named_parameters():
         parameter.copy_(_draw(network.initial(name), parameter.shape, _generator(seed, name)))
 

@@ -1,5 +1,4 @@
-"""Layers that architectures are put together from: norms, feed-forwards, positions, attention, and the block
-of them.
+"""Layers that architectures are put together from: positions, attention, feed-forwards, and their block.
 
 Each takes its parts as arguments; a variant is another class, not another flag.
 """
@@ -61,11 +60,10 @@ def stay(heads: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head attention with one matrix for queries, keys and values; several query heads may share a key
-    head.
+    """Multi-head attention with one matrix for queries, keys and values; query heads may share a key head.
 
-    Grouped-query attention: Ainslie et al., 2023. The rows of `inward` are all queries, then all keys, then
-    all values.
+    Grouped-query attention: Ainslie et al., 2023. The rows of `inward` are the queries', then the keys',
+    then the values'.
     """
 
     def __init__(self, width: int, heads: int, key_heads: int, dropout: float, bias: bool) -> None:
@@ -112,8 +110,7 @@ class Gelu(nn.Module):
 
 
 class SwiGlu(nn.Module):
-    """silu(x · gate) ⊙ (x · up), then down (Shazeer, 2020). The rows of `inward` are the gate's, then
-    up's."""
+    """silu(x · gate) ⊙ (x · up), then down (Shazeer, 2020). Rows of `inward`: the gate's, then up's."""
 
     def __init__(self, width: int, inner: int, bias: bool) -> None:
         super().__init__()

@@ -114,8 +114,9 @@ def _lines(path: Path) -> Iterator[str]:
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: the archive is broken ({error}); fetch it again.") from None
     except OSError as error:
+        reason = error.strerror or error
         raise ConfigError(
-            f"model.vectors: {path} cannot be read ({error.strerror or error}); wanted a file of vectors."
+            f"model.vectors: {path} cannot be read ({reason}); wanted a file of vectors."
         ) from None
 
 

@@ -1,5 +1,4 @@
-"""The decoder: GPT-2 (Radford et al., 2019) and Llama (Touvron et al., 2023) in one file; its parts are
-chosen by name.
+"""The decoder: GPT-2 (Radford et al., 2019) and Llama (Touvron et al., 2023), its parts chosen by name.
 
     GPT-2 style    positions = "learned"   norm = "layer"   feed = "gelu"      biases with norm = "layer"
     Llama style    positions = "rotary"    norm = "rms"     feed = "swiglu"    no biases
@@ -181,8 +180,7 @@ class Decoder(Model):
 
 
 class Cache(NamedTuple):
-    """What later places need of earlier ones: their keys and values by layer, and what may be seen of
-    them."""
+    """What later places need of earlier ones: keys and values by layer, and what may be seen of them."""
 
     layers: tuple[Past, ...]
     segment: Tensor

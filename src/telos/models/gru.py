@@ -1,5 +1,4 @@
-"""Recurrent language models: embedding → GRU (Cho et al., 2014) or LSTM (Hochreiter and Schmidhuber, 1997) →
-linear.
+"""Recurrent networks: embedding → GRU (Cho et al., 2014) or LSTM (Hochreiter, Schmidhuber, 1997) → linear.
 
 The classic baseline is `{ embedding = 300, width = 1024 }` over a vocabulary of 5000. The dropouts are those
 of word-level models (Zaremba et al., 2014; Gal and Ghahramani, 2016; Merity et al., 2018). One document per
@@ -129,8 +128,7 @@ class GruNetwork(Network):
     def encode(
         self, main: Rows, source: Rows | None = None, state: Any = None, continues: Tensor | None = None
     ) -> tuple[Tensor, Any]:
-        """Hidden states (B, T, width), and the state; in training it is left out where no row is ever
-        continued."""
+        """Hidden states (B, T, width), and the state; in training only where rows may be continued."""
         assert source is None, "a recurrent network has no source side"
         before = self._start(main, state, continues)
         keep = not self.training or continues is not None
@@ -183,8 +181,7 @@ class GruNetwork(Network):
     def _run(
         self, layer: nn.Module, x: Tensor, start: list[Tensor], lengths: Tensor | None
     ) -> tuple[Tensor, list[Tensor]]:
-        """One layer over x (B, T, inward) from `start`: its output (B, T, width), and the state of each row's
-        last place."""
+        """One layer over x (B, T, inward): its output (B, T, width) and each row's last state."""
         weights = _weights(layer, self.model.dropout.weights if self.training else 0.0)
         first = [part.unsqueeze(0).contiguous() for part in start]
         if self.model.cell == "gru":
@@ -200,15 +197,13 @@ class GruNetwork(Network):
 
 
 def _weights(layer: Any, dropped: float) -> list[Tensor]:
-    """A layer's parameters in the kernel's order; a share of those from state to state dropped (Merity et
-    al., 2018)."""
+    """A layer's parameters in the kernel's order; a share of those from state to state dropped."""
     inward, across, *biases = (getattr(layer, name) for name in layer._all_weights[0])
     return [inward, functional.dropout(across, dropped) if dropped else across, *biases]
 
 
 def _last(out: Tensor, lengths: Tensor, start: Tensor) -> Tensor:
-    """A GRU's output is its state: the one at each row's last real place, or the first where there is
-    none."""
+    """A GRU's output is its state: at each row's last real place, or the first state where there is none."""
     place = (lengths - 1).clamp(min=0)
     found = out[torch.arange(len(out), device=out.device), place]
     return torch.where((lengths == 0).unsqueeze(1), start.to(found.dtype), found)
@@ -217,8 +212,7 @@ def _last(out: Tensor, lengths: Tensor, start: Tensor) -> Tensor:
 def _packed_lstm(
     x: Tensor, first: list[Tensor], weights: list[Tensor], lengths: Tensor, training: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    """An LSTM over rows of unequal length, each at least one: only here are the cells of a row's last place
-    to be had."""
+    """An LSTM over rows of unequal length: only so are the cells of a row's last place to be had."""
     packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
     assert packed.sorted_indices is not None and packed.unsorted_indices is not None
     start = [part.index_select(1, packed.sorted_indices) for part in first]

@@ -30,7 +30,6 @@ class Optimizer(Member, ABC):
 
 
 def fused(groups: Sequence[dict[str, Any]]) -> bool:
-    """Whether one kernel can update all parameters: where every one of them is on a device known to have
-    it."""
+    """Whether one kernel can update all parameters: where each of them is on a device that has it."""
     devices = {parameter.device.type for group in groups for _, parameter in group["params"]}
     return devices <= {"cpu", "cuda"}

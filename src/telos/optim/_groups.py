@@ -1,5 +1,4 @@
-"""Which parameters are trained, and which of them decay. Each is in exactly one group, once, whatever shares
-it."""
+"""Which parameters are trained, and which of them decay. Each is in one group, once, whatever shares it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol

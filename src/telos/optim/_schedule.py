@@ -1,5 +1,4 @@
-"""The learning rate over a run, as a factor of its peak: a pure function of the step and the share of the
-budget used.
+"""The learning rate over a run, as a factor of its peak: a function of the step and the budget used.
 
     factor = warm-up(step) · course(progress)
 
@@ -35,8 +34,7 @@ class ScheduleSettings(Settings):
 
 
 def rate_at(settings: ScheduleSettings, step: int, progress: float) -> float:
-    """Factor of the peak rate for `step` (counted from 0), before which the share `progress` of the budget
-    was used.
+    """Factor of the peak rate for `step` (from 0), before which the share `progress` of the budget was used.
 
     A warm-up of w steps gives 1/w at step 0 and 1 from step w − 1 on. A warm-up of a share starts at a
     hundredth, so that no step is without effect. The course reaches `final` at progress 1, which is one step

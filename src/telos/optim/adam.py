@@ -1,5 +1,4 @@
-"""Adam (Kingma and Ba, 2015); its decay, if any, is added to the gradient. For decay apart from it there is
-`adamw`."""
+"""Adam (Kingma and Ba, 2015); its decay, if any, is added to the gradient (`adamw` keeps it apart)."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, final
