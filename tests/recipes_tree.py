@@ -8,10 +8,11 @@ from typing import Any, Literal, get_args, get_origin
 
 from telos import models, objectives, optim
 from telos.config import Settings, read
+from telos.errors import ConfigError
 from telos.find import names
 from telos.recipe import Recipe
 
-__all__ = ["FULL", "dotted_keys", "flips", "misspelt", "put", "settings_classes"]
+__all__ = ["FULL", "candidates", "dotted_keys", "flips", "misspelt", "put", "settings_classes"]
 
 
 def dotted_keys(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -65,24 +66,29 @@ def settings_classes(root: type[Settings]) -> set[type[Settings]]:
 def flips(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """For every setting of a whole recipe one other value that its class accepts, whether or not it suits
     the rest."""
-    yield from _flips(read(Recipe, table), "")
+    yield from dict(reversed(list(candidates(table)))).items()
 
 
-def _flips(settings: Settings, prefix: str) -> Iterator[tuple[str, Any]]:
+def candidates(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """For every setting of a whole recipe the other values that are worth a try: those that its class
+    accepts."""
+    yield from _candidates(read(Recipe, table), "")
+
+
+def _candidates(settings: Settings, prefix: str) -> Iterator[tuple[str, Any]]:
     now = settings.table()
     for key, field in type(settings).model_fields.items():
         value = getattr(settings, key)
         if isinstance(value, Settings):
-            yield from _flips(value, f"{prefix}{key}.")
+            yield from _candidates(value, f"{prefix}{key}.")
             continue
         for other in _others(field.annotation, now.get(key)):
             try:
                 accepted = type(settings).model_validate({**now, key: other}).table()
-            except ValueError:
+            except (ValueError, ConfigError):
                 continue
             if accepted.get(key) != now.get(key):
                 yield prefix + key, other
-                break
 
 
 def _others(annotation: Any, value: Any) -> Iterator[Any]:
@@ -101,13 +107,14 @@ def _others(annotation: Any, value: Any) -> Iterator[Any]:
     elif annotation is int:
         yield from ((value or 0) + 1, (value or 0) * 2, (value or 2) // 2, 8, 0)
     elif annotation is float:
+        yield from (1e-5,) if value is None else ()
         yield from ((value or 0.0) * 0.5 + 0.1, (value or 0.0) + 0.25, 0.5, 0.0)
     elif get_origin(annotation) is tuple:
         yield from ([*(value or []), *((value or [])[:1])], [0.8, 0.9], ["other"], [], [1])
     elif isinstance(value, dict):
         yield {"other": "value"}
     else:
-        yield from (f"{value or 'some'}x", f"{value or 'some'}-other")
+        yield from (f"{value or 'some'}x", f"{value or 'some'}-other", "text", "The", "offline")
 
 
 def _full() -> list[dict[str, Any]]:

@@ -1,0 +1,167 @@
+"""Trap 39: no setting is dead. Each is flipped in a small run from end to end, and something that the run
+says must differ.
+
+What a run says: the lines of its log but for clock times, its checkpoints, figures, samples and data card,
+or the error that refuses the setting by name. Settings that are meant to change none of that are listed here
+with what they do change.
+"""
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+import telos
+from telos.config import read
+from telos.errors import TelosError
+from telos.recipe import Recipe
+from telos.run import fit
+from tests.recipes_tree import candidates, dotted_keys, put, settings_classes
+from tests.small import write_texts
+
+ALSO: dict[str, Any] = {"tokenizer.min_frequency": 1000, "generate.stop": ["e", "n", "t", "a", " ", "l"]}
+"""Further values to try."""
+CLOCK = ("seconds", "tokens_per_second")
+MEANT_TO_CHANGE_NOTHING = {
+    "version": "the format of the recipe: tests/test_config.py::test_a_newer_recipe_is_refused",
+    "evaluate.batch": "time and memory only: tests/evaluate/test_likelihood.py",
+    "train.loader.workers": "processes that make batches: tests/data/test_loader.py",
+    "train.loader.timeout": "how long a hanging worker is waited for: tests/data/test_loader.py",
+    "train.watch.stop_after_bad": "what follows non-finite steps: tests/train/test_loop.py",
+}
+
+_COMMON: dict[str, Any] = {
+    "objective": {"name": "causal"},
+    "tokenizer": {"size": 290},
+    "train": {
+        "window": 12,
+        "batch": 4,
+        "budget": {"steps": 6},
+        "optimizer": {"name": "adamw", "rate": 0.01},
+        "schedule": {"kind": "wsd", "warmup": 2.0, "decay": 0.5, "final": 0.1},
+        "compute": {"precision": "float32", "clip": 0.5},
+        "watch": {"evaluate_every": 2, "checkpoint_every": 2, "log_every": 1, "keep": 1},
+        "loader": {"block": 1},
+    },
+    "generate": {"temperature": 1.5, "length": 6},
+}
+BASES: dict[str, dict[str, Any]] = {
+    "decoder": {**_COMMON, "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2}},
+    "gru": {
+        **put(_COMMON, "train.loader.carry", True),
+        "model": {
+            "name": "gru",
+            "cell": "lstm",
+            "embedding": 8,
+            "width": 8,
+            "depth": 2,
+            "dropout": {"input": 0.5},
+        },
+    },
+    "adam": {
+        **put(_COMMON, "train.optimizer", {"name": "adam", "rate": 0.01, "decay": 0.1}),
+        "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2, "norm": "layer"},
+    },
+    "sgd": {
+        **put(
+            put(_COMMON, "train.optimizer", {"name": "sgd", "rate": 0.1, "decay": 0.1}),
+            "train.watch",
+            {"evaluate_every": 0, "checkpoint_every": 2, "log_every": 1, "keep": 9},
+        ),
+        "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2, "positions": "learned"},
+    },
+    "mixture": {
+        **put(_COMMON, "objective", {"name": "mixture", "of": ["causal", {"name": "causal", "end": False}]}),
+        "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2},
+    },
+}
+
+
+@cache
+def texts() -> tuple[TemporaryDirectory[str], Path]:
+    """Text that every step of cleaning finds something in, in files of two formats."""
+    keeper = TemporaryDirectory()
+    folder = write_texts(Path(keeper.name) / "texts", 30)
+    odd = b"e\xcc\x81 caf\xe9 BELL\x07\r\nA \xe2\x98\x83 snowman & co.\r\n\r\n"
+    (folder / "odd.txt").write_bytes(odd * 3)
+    lines = [json.dumps({"text": f"line {n} of it", "other": f"another {n}"}) for n in range(20)]
+    (folder / "lines.jsonl").write_text("\n".join(lines) + "\n")
+    return keeper, folder
+
+
+def resolved(base: str) -> dict[str, Any]:
+    return read(Recipe, {**BASES[base], "data": {"path": str(texts()[1])}}).table()
+
+
+def says(table: dict[str, Any]) -> str:
+    """A hash of everything that a run by this recipe says."""
+    with TemporaryDirectory() as root:
+        try:
+            run = fit(read(Recipe, table), root)
+        except TelosError as error:
+            return f"{type(error).__name__}: {error}".replace(root, "")
+        return fingerprint_of(run)
+
+
+def fingerprint_of(run: telos.Run) -> str:
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    log = [{key: value for key, value in line.items() if key not in CLOCK} for line in lines]
+    card = json.loads((run.folder / "card.json").read_text())
+    files = sorted(path.name for path in [*run.folder.iterdir(), *(run.folder / "checkpoints").iterdir()])
+    figures = json.loads((run.folder / "evaluation.json").read_text())
+    samples = json.loads((run.folder / "samples.json").read_text())
+    parts = [run.folder.name, log, {**card, "key": ""}, files, figures, samples]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def said(base: str) -> str:
+    return says(resolved(base))
+
+
+KEYS = sorted({(base, key) for base in BASES for key, _ in candidates(resolved(base))})
+"""Every setting of every base; those of later bases only where an earlier one does not have them."""
+FIRST = {key: min((list(BASES).index(b), b) for b, k in KEYS if k == key)[1] for _, key in KEYS}
+
+
+def test_a_run_says_the_same_twice() -> None:
+    """Without this the rest would show nothing."""
+    for base in BASES:
+        assert says(resolved(base)) == said(base)
+        assert not said(base).endswith("Error"), said(base)
+
+
+@pytest.mark.parametrize("key", sorted(FIRST.keys() - MEANT_TO_CHANGE_NOTHING.keys()))
+def test_every_setting_changes_what_a_run_says(key: str) -> None:
+    """Trap 39: among the other values that a setting can have, one at least makes a difference somewhere."""
+    bases = [base for base in BASES if (base, key) in KEYS]
+    for base in bases:
+        table = resolved(base)
+        for wanted, value in [*candidates(table), *ALSO.items()]:
+            if wanted == key and says(put(table, key, value)) != said(base):
+                return
+    pytest.fail(f"{key} is dead: no other value changes what a run says")
+
+
+@pytest.mark.parametrize("key", MEANT_TO_CHANGE_NOTHING)
+def test_what_is_meant_to_change_nothing_is_a_setting(key: str) -> None:
+    assert key in FIRST or key in dict(dotted_keys(resolved("decoder")))
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    """The least: a name that no line of the program reads cannot do anything."""
+    read_names = {
+        node.attr
+        for path in Path(telos.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    unread = {
+        f"{k.__name__}.{f}" for k in settings_classes(Recipe) for f in k.model_fields if f not in read_names
+    }
+    assert unread <= {"Recipe.version"}
