@@ -276,10 +276,10 @@ def test_chunks_are_the_text_and_cut_where_the_pattern_cuts(text, limit):
 
 def test_long_texts_are_cut_at_white_space():
     """Trap 54: ids are the same as the library's own, which sees the text whole."""
-    text = "word 12,  x\n" * 15_000
     tokenizer = _small("bpe")
-    assert len(text) > 2 * module.CHUNK
-    assert tokenizer.encode(text).tolist() == tokenizer._inner.encode(text).ids
+    for text in ("word and so " * 15_000, "word 12,  x\n" * 15_000, "line\n  \n" * 20_000):
+        assert len(text) > 2 * module.CHUNK
+        assert tokenizer.encode(text).tolist() == tokenizer._inner.encode(text).ids
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)

@@ -47,7 +47,7 @@ def test_a_text_stays_in_its_split_when_others_come(tmp_path):
 
 
 def test_exact_copies_are_dropped_wherever_they_are(tmp_path):
-    """Trap 53: of the cleaned text; a copy in another case or with other white space is another text, and stays."""
+    """Trap 53: of the cleaned text; with other case or white space it is another text, and stays."""
     texts = many(100)
     changed = [text.upper() for text in texts[:10]] + [text.replace(" ", "  ") for text in texts[10:20]]
     recomposed = [text + "\u00e9" for text in texts[20:30]] + [text + "e\u0301" for text in texts[20:30]]

@@ -181,6 +181,22 @@ def test_a_build_that_was_killed_leaves_nothing_in_the_way(path, tmp_path):
     assert not leftovers(root, prepared)
 
 
+@pytest.mark.parametrize("where", ["train_tokenizer", "make_card", "_write_synced"])
+def test_a_build_that_fails_leaves_nothing(where, path, tmp_path, monkeypatch):
+    """Trap 47: wherever it fails, and the next one is whole."""
+    root = tmp_path / "root"
+
+    def fail(*given):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, where, fail)
+        with pytest.raises(DataError, match="cannot write the prepared data: No space left"):
+            prepare(DataSettings(path=path), BYTE, root)
+    assert [p.name for p in root.iterdir() if not p.name.endswith(".lock")] == []
+    prepare(DataSettings(path=path), BYTE, root).verify()
+
+
 _FULL = """
 import resource, sys
 from pathlib import Path

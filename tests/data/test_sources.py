@@ -49,7 +49,7 @@ def test_every_source_is_one_class_with_suffixes_of_its_own(name):
     mark=st.booleans(),
 )
 def test_json_lines_come_back(records, ascii_only, end, last, mark, tmp_path_factory):
-    """Trap 49: any text in a string, CRLF, byte order mark, no final newline: count and content are preserved."""
+    """Trap 49: any text in a string, CRLF, byte order mark, no final newline: all is preserved."""
     lines = [json.dumps({"text": text}, ensure_ascii=ascii_only).encode() for text in records]
     data = (b"\xef\xbb\xbf" if mark else b"") + end.join(lines) + (end if last else b"")
     path = put(tmp_path_factory.mktemp("jsonl") / "a.jsonl", data)
@@ -95,7 +95,8 @@ def test_a_bad_line_is_named(line, message, tmp_path):
 def test_lists_of_lines_null_and_further_keys(tmp_path):
     path = put(
         tmp_path / "a.jsonl",
-        b'{"lines": ["a", "b"], "label": 1, "target": "t"}\n{"lines": null}\n{"lines": [], "language": "zh"}\n',
+        b'{"lines": ["a", "b"], "label": 1, "target": "t"}\n'
+        b'{"lines": null}\n{"lines": [], "language": "zh"}\n',
     )
     documents = list(JsonLines(text_key="lines").documents(path))
     assert [d.text for d in documents] == ["a\nb", "", ""]
@@ -178,7 +179,7 @@ def test_a_file_is_a_document(tmp_path):
     limit=st.integers(8, 50),
 )
 def test_a_long_file_comes_in_parts_of_whole_characters(text, bad, limit, tmp_path_factory):
-    """Traps 49 and 54: parts add up to the file, are no longer than the limit, and cut no character in two."""
+    """Traps 49 and 54: parts add up to the file, keep to the limit, and cut no character."""
     data = text.encode() + b"\xff" * bad + text.encode()
     path = put(tmp_path_factory.mktemp("text") / "a.txt", data)
     with pytest.MonkeyPatch.context() as patch:

@@ -46,16 +46,22 @@ def every_vocabulary_has_one_hash(monkeypatch):
 
 
 @mutant(kills=f"{DATA}/test_prepare.py::test_a_build_that_was_killed_leaves_nothing_in_the_way", trap=47)
+def stale_builds_stay(monkeypatch):
+    import contextlib
+
+    monkeypatch.setattr("telos.data.prepare._alone", lambda root, key: contextlib.nullcontext())
+
+
+@mutant(kills=f"{DATA}/test_prepare.py::test_a_build_that_fails_leaves_nothing", trap=47)
 def built_under_its_final_name(monkeypatch):
     build = _get("telos.data.prepare._build")
 
     def in_place(folder, key, *rest):
-        build(folder, key, *rest)
-        folder.rename(folder.parent / key)
-        folder.mkdir()
+        final = folder.parent / key
+        final.mkdir()
+        build(final, key, *rest)
 
     monkeypatch.setattr("telos.data.prepare._build", in_place)
-    monkeypatch.setattr("telos.data.prepare._rename", lambda building, folder: None)
 
 
 # ---- trap 48: ids and lengths that overflow
@@ -308,7 +314,7 @@ def texts_encoded_whole(monkeypatch):
     monkeypatch.setattr("telos.tokenizer.cut", lambda text, limit: iter([text]))
 
 
-@mutant(kills=f"{TOKENIZER}::test_chunks_are_the_text_and_cut_where_the_pattern_cuts", trap=54)
+@mutant(kills=f"{TOKENIZER}::test_long_texts_are_cut_at_white_space", trap=54)
 def chunks_cut_after_the_space(monkeypatch):
     space = _get("telos.vocabulary._last_space")
 
