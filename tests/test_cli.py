@@ -142,7 +142,7 @@ def test_neighbours_recipes_and_doctor(telos: Telos, place: Path, monkeypatch: p
     ("arguments", "message"),
     [
         (("train", "gpt-smal"), "Did you mean 'gpt-small'"),
-        (("train", "gpt-small", "data.path=x", "train.steps=50"), "train.steps: is not a setting"),
+        (("train", "gpt-small", "data.path=x", "train.steps=50"), "Did you mean 'train.budget.steps'?"),
         (("train", "gpt-small", "data.path=nowhere", "--runs", "runs"), "there is no such file or folder"),
         (("train", "absent.toml"), "absent.toml: there is no such file"),
         (("demo", "train.budget.minutes=soon"), "train.budget.minutes = 'soon'"),

@@ -86,6 +86,8 @@ def test_a_path_and_a_plain_string_need_no_quotes() -> None:
     [
         ({"inner": {"widht": 3}}, r"x\.toml: inner\.widht: is not a setting\. Did you mean 'width'\?"),
         ({"zzz": 3}, r"x\.toml: zzz: is not a setting\. There are: title, path, on, inner\."),
+        ({"width": 3}, r"x\.toml: width: is not a setting\. Did you mean 'inner\.width'\?"),
+        ({"inner": {"KINDS": 3}}, r"x\.toml: inner\.KINDS: is not a setting\. Did you mean 'kinds'\?"),
         ({"inner": {"width": "3"}}, r"x\.toml: inner\.width = '3': .*integer"),
         ({"inner": {"width": 3.0}}, r"inner\.width = 3\.0: .*integer"),
         ({"inner": {"width": 0}}, r"inner\.width = 0: .*greater than or equal to 1"),
@@ -108,7 +110,7 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("assignment", "message"),
-    [("train.steps", "key=value"), ("=3", "key=value"), ("title.length=3", "title")],
+    [("train.steps", "for example train.budget.steps=50"), ("=3", "key=value"), ("title.length=3", "title")],
 )
 def test_bad_overrides_are_refused(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -83,6 +83,7 @@ def test_text_of_ones_own_is_a_recipe() -> None:
         (["data.path=x", "name=prepared"], "name = 'prepared'"),
         (["data.path=x", "model=decodr"], "models has no 'decodr'.*Did you mean 'decoder'"),
         (["data.path=x", "train.optimizer=admw"], "optim has no 'admw'.*Did you mean 'adamw'"),
+        (["data.path=x", "train.optimizer=adamW"], "optim has no 'adamW'.*Did you mean 'adamw'"),
         (["data.path=x", "train.steps=50"], "train.steps: is not a setting"),
         ([], "path must be given"),
     ],

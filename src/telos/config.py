@@ -63,18 +63,26 @@ class Settings(BaseModel):
         if isinstance(given, dict):
             for key in given:
                 if key not in cls.model_fields:
-                    hint = (
-                        suggestion(str(key), list(cls.model_fields))
-                        or f" There are: {', '.join(cls.model_fields)}."
-                    )
-                    raise PydanticCustomError(
-                        "telos", "is not a setting.{hint}", {"key": str(key), "hint": hint}
-                    )
+                    there_are = f" There are: {', '.join(cls.model_fields)}."
+                    hint = suggestion(str(key), list(cls.model_fields)) or there_are
+                    context = {"key": str(key), "hint": hint, "deeper": _deeper(cls, str(key))}
+                    raise PydanticCustomError("telos", "is not a setting.{hint}", context)
         return given
 
     def table(self) -> dict[str, Any]:
         """The settings as plain data, ready for JSON or TOML; what is not set is left out."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def _deeper(kind: type[Settings], wanted: str) -> list[str]:
+    """The dotted keys of the settings called `wanted` in the tables within `kind`."""
+    found = []
+    for name, field in kind.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Settings):
+            here = [wanted] if wanted in inner.model_fields else []
+            found += [f"{name}.{rest}" for rest in (*here, *_deeper(inner, wanted))]
+    return found
 
 
 class Member(Settings):
@@ -140,7 +148,9 @@ def _explain(errors: Iterable[Any], prefix: tuple[Any, ...]) -> list[str]:
         if error["type"] == "nested":
             lines += _explain(context["errors"], place)
         elif error["type"] == "telos":
-            lines.append(f"{_dotted((*place, context['key']))}: {error['msg']}")
+            meant = " or ".join(repr(_dotted((*place, key))) for key in context.get("deeper", ()))
+            message = f"is not a setting. Did you mean {meant}?" if meant else error["msg"]
+            lines.append(f"{_dotted((*place, context['key']))}: {message}")
         elif error["type"] == "missing":
             lines.append(f"{_dotted(place)}: must be given.")
         else:
@@ -171,7 +181,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def override(given: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """`given` with dotted assignments such as `train.steps=50` laid over it; values are TOML, or else plain strings.
+    """`given` with dotted assignments such as `train.budget.steps=50` laid over it; values are TOML, or else
+    plain strings.
 
     Raises:
         ConfigError: an assignment has no `=`, or goes through something that is not a table.
@@ -180,7 +191,9 @@ def override(given: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, 
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"{assignment!r}: an override is written key=value, for example train.steps=50")
+            raise ConfigError(
+                f"{assignment!r}: an override is written key=value, for example train.budget.steps=50"
+            )
         table = result
         *path, last = key.strip().split(".")
         for part in path:

@@ -20,13 +20,16 @@ T = TypeVar("T")
 
 def names(package: ModuleType) -> list[str]:
     """Every member of the open set `package`: its files, less those that start with `_`."""
-    return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_"))
+    return sorted(
+        found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_")
+    )
 
 
 def suggestion(wrong: str, known: list[str]) -> str:
-    """` Did you mean 'x'?`, or nothing when no known name is close."""
-    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    """` Did you mean 'x'?`, or nothing when no known name is close. Capitals do not count."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(wrong.lower(), by_lower, n=1, cutoff=0.5)
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def find(package: ModuleType, name: str, base: type[T]) -> type[T]:
@@ -43,7 +46,10 @@ def find(package: ModuleType, name: str, base: type[T]) -> type[T]:
     members = [
         member
         for label, member in vars(module).items()
-        if inspect.isclass(member) and issubclass(member, base) and member.__module__ == module.__name__ and label[0] != "_"
+        if inspect.isclass(member)
+        and issubclass(member, base)
+        and member.__module__ == module.__name__
+        and label[0] != "_"
     ]
     assert len(members) == 1, f"{module.__name__} must define one public {base.__name__}, not {members}"
     return members[0]
