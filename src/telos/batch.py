@@ -15,8 +15,8 @@ Shapes: an `Example` is one sample in numpy (vectors of length n); a `Batch` is 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -248,13 +248,12 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
-        move = _mover(device)
         return replace(
             self,
-            main=move(self.main),
-            source=move(self.source),
-            asks=tuple(move(ask) for ask in self.asks),
-            continues=move(self.continues),
+            main=_moved(self.main, device),
+            source=None if self.source is None else _moved(self.source, device),
+            asks=tuple(_moved(ask, device) for ask in self.asks),
+            continues=None if self.continues is None else self.continues.to(device, non_blocking=True),
         )
 
 
@@ -266,16 +265,18 @@ class Answer(NamedTuple):
     """Recurrent state or key–value cache, detached; `None` for a model without."""
 
 
-def _mover(device: torch.device):  # type: ignore[no-untyped-def]  # maps any of the classes above to its own kind
-    def move(thing):  # type: ignore[no-untyped-def]
-        if isinstance(thing, Tensor):
-            return thing.to(device, non_blocking=True)
-        if isinstance(thing, Rows | Asked):
-            tensors = {n: move(v) for n in thing.__slots__ if isinstance(v := getattr(thing, n), Tensor)}
-            return replace(thing, **tensors)
-        return thing
+Part = TypeVar("Part", Rows, Asked)
 
-    return move
+
+def _moved(part: Part, device: torch.device) -> Part:
+    """The same rows or asks, with their tensors on `device`."""
+    values = {each.name: getattr(part, each.name) for each in fields(part)}
+    moved: dict[str, Any] = {
+        name: value.to(device, non_blocking=True)
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
+    return replace(part, **moved)
 
 
 def may_see(query: Rows, key: Rows) -> Tensor:

@@ -36,17 +36,23 @@ class Mixture(Objective):
 
     @model_validator(mode="after")
     def _one_share_each(self) -> "Mixture":
-        if self.shares and (len(self.shares) != len(self.of) or min(self.shares) < 0 or sum(self.shares) <= 0):
-            raise ValueError(f"shares must be {len(self.of)} numbers ≥ 0, not all 0, one for each objective of the mixture")
+        if self.shares and (
+            len(self.shares) != len(self.of) or min(self.shares) < 0 or sum(self.shares) <= 0
+        ):
+            raise ValueError(
+                f"shares must be {len(self.of)} numbers ≥ 0, not all 0, one for each objective of the mixture"
+            )
         return self
 
     def cut(self, window: int) -> Cut:
-        """One cut must serve all, since a sample's objective is drawn after it is read: the shortest pieces that any of them
-        wants, with the overlap and the begin and end tokens that any of them wants."""
+        """One cut must serve all, since a sample's objective is drawn after it is read: the shortest pieces that
+        any of them wants, with the overlap and the begin and end tokens that any of them wants."""
         cuts = [objective.cut(window) for objective in self.of]
         length, overlap = min(cut.length for cut in cuts), max(cut.overlap for cut in cuts)
         if length <= overlap:
-            raise ConfigError(f"train.window = {window}: too small for all objectives of the mixture; make it larger.")
+            raise ConfigError(
+                f"train.window = {window}: too small for all objectives of the mixture; make it larger."
+            )
         return Cut(
             length=length,
             overlap=overlap,
@@ -57,8 +63,10 @@ class Mixture(Objective):
     def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
         shares = np.array(self.shares or [1.0] * len(self.of))
         drawn = int(rng.choice(len(self.of), p=shares / shares.sum()))
-        example = self.of[drawn].example(read, index, rng, tokenizer)
-        return replace(example, asks=tuple(replace(ask, term=f"{self._label(drawn)}.{ask.name}") for ask in example.asks))
+        example: Example = self.of[drawn].example(read, index, rng, tokenizer)
+        return replace(
+            example, asks=tuple(replace(ask, term=f"{self._label(drawn)}.{ask.name}") for ask in example.asks)
+        )
 
     def _label(self, drawn: int) -> str:
         name = self.of[drawn].name

@@ -1,6 +1,8 @@
-"""Several objectives on one example: the first makes it, the others add their asks (BERT: Devlin et al., 2019).
+"""Several objectives on one example: the first makes it, the others add their asks (Devlin et al., 2019).
 
-    loss = Σ over objectives, each term divided by its own denominator and counted with its weight
+    loss = Σ over terms   weight · the term's sum / the term's denominator
+
+so that each objective counts as a whole, however few tokens it asks for.
 """
 
 from collections.abc import Iterable
@@ -24,7 +26,7 @@ class Together(Objective):
 
     of: Annotated[tuple[member(objectives, Objective), ...], Lax] = Field(min_length=1)  # type: ignore[valid-type]
     """The objectives: the first makes the example, the rest extend it."""
-    weights: Annotated[dict[str, float], Lax] = {}
+    weights: Annotated[dict[str, float], Lax] = Field(default_factory=dict)
     """What each term counts in the loss, by its name; 1 where nothing is said."""
 
     @model_validator(mode="after")
@@ -36,10 +38,11 @@ class Together(Objective):
         return self
 
     def cut(self, window: int) -> Cut:
-        return self.of[0].cut(window)
+        first: Objective = self.of[0]
+        return first.cut(window)
 
     def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
-        example = self.of[0].example(read, index, rng, tokenizer)
+        example: Example = self.of[0].example(read, index, rng, tokenizer)
         for objective in self.of[1:]:
             example = objective.extend(example, rng, tokenizer)
         return example
