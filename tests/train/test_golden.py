@@ -70,7 +70,7 @@ def test_the_recorded_float64_is_what_float64_gives(tmp_path: Path, model: str) 
 
 
 def pieces() -> list[tuple[list[int], list[int]]]:
-    """What stands where in the corpus, by hand: at most 16 tokens in, the same number asked, one further on."""
+    """What stands where in the corpus, by hand: at most 16 tokens in, as many asked, one further on."""
     vocabulary, found = tiny.vocabulary(), []
     for text in tiny.texts():
         ids = [vocabulary.begin, *vocabulary.encode(text).tolist(), vocabulary.end]

@@ -376,6 +376,26 @@ def test_a_run_that_keeps_being_broken_stops_with_advice(tmp_path: Path) -> None
     assert all(tensor.isfinite().all() for tensor in weights(again).values())
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[x] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_lack_of_memory_says_what_to_do(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = tiny.trainer(tmp_path, folder=None)
+
+    def fails(step: Step) -> None:
+        raise error
+
+    monkeypatch.setattr(trainer, "take", fails)
+    with pytest.raises(TrainingError, match=r"Memory ran out.*train\.compute\.micro_batch"):
+        trainer.run()
+
+
 def test_the_gradient_is_shortened_to_the_norm_asked_for(tmp_path: Path) -> None:
     free = exact(tiny.trainer(tmp_path, *STILL, folder=None))
     step = first_step(free)

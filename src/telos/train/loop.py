@@ -176,7 +176,7 @@ class Trainer:
         """Train until the budget is used up or a signal asks for a stop; either way the run is saved.
 
         Raises:
-            TrainingError: too many non-finite steps in a row, or a loader worker died.
+            TrainingError: too many non-finite steps in a row, a loader worker died, or memory ran out.
             CheckpointError: a checkpoint cannot be written.
             DataError: there is nothing to train on.
         """
@@ -190,12 +190,12 @@ class Trainer:
             except Interrupted:
                 pass
             except RuntimeError as error:
-                raise dead_worker(error) or error from None
+                raise dead_worker(error) or _out_of_memory(error) or error from None
             finally:
                 self.display.close()
+                if self.log:
+                    self.log.close()
             self.save()
-        if self.log:
-            self.log.close()
         received = self._signals.received
         reason: Literal["signal", "budget"] = "signal" if received else "budget"
         return Outcome(reason=reason, step=self.state.step, signal=received)
@@ -429,6 +429,16 @@ class _Mark:
 
 def _file(model: str) -> str:
     return "model" if model == "main" else f"partner-{model}"
+
+
+def _out_of_memory(error: RuntimeError) -> TrainingError | None:
+    """What to raise in place of `error` if it says that there is not enough memory."""
+    if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+        return None
+    return TrainingError(
+        f"Memory ran out ({str(error).splitlines()[0]}). Set train.compute.micro_batch so that fewer rows go "
+        "through the model at once: the result is the same up to rounding. Or lower train.window or the model's size."
+    )
 
 
 def _total(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
