@@ -160,7 +160,7 @@ def _default(field: FieldInfo, language: str) -> str:
     words = WORDS[language]
     if field.is_required():
         return str(words["must"])
-    value = field.default
+    value = field.get_default(call_default_factory=True)
     if value is None:
         return str(words["none"])
     if isinstance(value, Settings):

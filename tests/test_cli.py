@@ -126,16 +126,22 @@ def test_generate(telos: Telos, place: Path) -> None:
     shown = telos("generate", run, "The cat", "--set", "length=5").out
     assert shown == "The cat" + told[0]["text"] + "\n"  # type: ignore[index]
     assert len(telos("generate", run, "a", "b", "--set", "samples=2", "--json").json) == 4
+    refused = telos("generate", run, "The cat", "--set", "lenght=3")
+    assert refused.status == 2 and refused.out == "" and "Did you mean 'length'?" in refused.err
     assert telos("generate", run, "--seed", "1").out != telos("generate", run, "--seed", "2").out
 
 
 def test_neighbours_recipes_and_doctor(telos: Telos, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     near = telos("neighbours", place / "runs" / "small", "a", "-n", "3", "--json").json
     assert len(near["a"]["nearest"]) == 3 and -1 <= near["a"]["nearest"][0]["similarity"] <= 1
+    shown = telos("neighbours", place / "runs" / "small", "a", "unquestionable").out.splitlines()
+    assert shown[0].startswith("a: ") and re.match(r"unquestionable \(mean of \d+ tokens\): ", shown[1])
     assert "gpt-small" in telos("recipes").out and "demo" in telos("recipes", "--json").json
     monkeypatch.setattr("telos.doctor._SECONDS", 0.01)
     assert telos("doctor", "--json").json["hardware"]["cores"] >= 1
-    assert "GFLOP/s" in telos("doctor").out
+    shown = telos("doctor").out
+    assert "GFLOP/s" in shown and re.search(r"^memory +[\d.]+ GiB$", shown, re.MULTILINE)
+    assert not re.search(r"\d{9}", shown)
 
 
 @pytest.mark.parametrize(

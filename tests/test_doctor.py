@@ -27,7 +27,7 @@ def test_the_description_is_of_this_machine() -> None:
     assert found["device"] == "cpu" and found["torch"] == torch.__version__
     assert 1 <= found["cores"] <= (os.cpu_count() or 1)
     assert found["threads"] == torch.get_num_threads()
-    assert found["memory"] == 0 or found["memory"] > 2**28
+    assert found["memory_bytes"] == 0 or found["memory_bytes"] > 2**28
     assert len(found["processor"]) > 2
 
 
@@ -36,7 +36,7 @@ def test_the_examination_measures_and_advises(monkeypatch: pytest.MonkeyPatch) -
     found = examine(device=torch.device("cpu"))
     table = json.loads(json.dumps(found.table()))
     assert table["float32"] > 1e8 and table["bfloat16"] > 0 and table["gain"] > 0
-    assert table["free_disk"] > 0
+    assert table["free_disk_bytes"] > 0
     assert table["bfloat16_pays"] == (found.gain > 1.15)
     assert len(found.advice) >= 2 and all(line.endswith(".") for line in found.advice)
 
@@ -51,8 +51,8 @@ def test_measuring_leaves_the_threads_as_they_were(monkeypatch: pytest.MonkeyPat
 def _examined(**changes: object) -> tuple[str, ...]:
     given = {
         "hardware": {"device": "cpu", "threads": 8, "cores": 8},
-        "free_memory": 2**35,
-        "free_disk": 2**40,
+        "free_memory_bytes": 2**35,
+        "free_disk_bytes": 2**40,
         "float32": 1e12,
         "bfloat16": 2e12,
         "gain": 1.0,
@@ -66,8 +66,8 @@ def _examined(**changes: object) -> tuple[str, ...]:
     [
         ({"gain": 2.0}, "mixed precision pays"),
         ({"gain": 1.1}, "stay with float32"),
-        ({"free_memory": 2**30}, "1.0 GiB of memory"),
-        ({"free_disk": 2**30}, "1.0 GiB of disk"),
+        ({"free_memory_bytes": 2**30}, "1.0 GiB of memory"),
+        ({"free_disk_bytes": 2**30}, "1.0 GiB of disk"),
         ({"hardware": {"device": "cpu", "threads": 1, "cores": 8}}, "1 of 8 cores"),
     ],
 )
@@ -77,7 +77,7 @@ def test_advice_follows_from_what_was_found(changes: dict[str, object], expected
 
 def test_a_good_machine_gets_no_warnings() -> None:
     assert len(_examined()) == 2
-    assert "memory" not in " ".join(_examined(free_memory=0)), (
+    assert "memory" not in " ".join(_examined(free_memory_bytes=0)), (
         "where the system does not say, nothing is said"
     )
 
@@ -102,5 +102,5 @@ def test_a_device_that_is_not_there_is_refused_by_name(monkeypatch: pytest.Monke
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_gpu_is_described_and_measured() -> None:
     found = examine()
-    assert found.hardware["accelerator"] and found.hardware["accelerator_memory"] > 2**30
+    assert found.hardware["accelerator"] and found.hardware["accelerator_memory_bytes"] > 2**30
     assert found.bfloat16 > found.float32 > 1e11

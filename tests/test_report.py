@@ -82,7 +82,7 @@ def run_folder(folder: Path, text: str = "def f(x):", points: int = 200) -> Path
         json.dumps({text: text, "splits": grid, "dropped": grid, "notes": [text]})
     )
     (folder / "machine.json").write_text(
-        json.dumps({"processor": text, "memory": 25276502016, "parameters": 5_242_880, text: text})
+        json.dumps({"processor": text, "memory_bytes": 25276502016, "parameters": 5_242_880, text: text})
     )
     return folder
 

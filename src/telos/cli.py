@@ -172,9 +172,7 @@ def generate(
     if as_json:
         _print([asdict(sample) for sample in opened.generate(texts, settings or [], seed=seed)], "", as_json)
         return
-    several = (
-        len(texts) > 1 or opened.recipe.generate.samples > 1 or any("samples" in s for s in settings or [])
-    )
+    several = len(texts) > 1 or opened.generate_settings(settings or []).samples > 1
     if not several:
         print(texts[0], end="")
     samples = opened.generate(texts, settings or [], seed=seed, stream=None if several else _stream)
@@ -188,7 +186,7 @@ def neighbours(
     number: Annotated[int, typer.Option("--number", "-n", help="How many for each.")] = 10,
     as_json: _Json = False,
 ) -> None:
-    """The nearest tokens of words in the model's embedding, and how similar they are.
+    """The nearest words in the model's embedding, and how similar they are.
 
     Example: telos neighbours runs/demo import class
     """
@@ -196,10 +194,11 @@ def neighbours(
     table = {
         each.word: {"pieces": each.pieces, "nearest": [n._asdict() for n in each.nearest]} for each in found
     }
-    lines = [
-        f"{each.word}: " + ", ".join(f"{near.word} {near.similarity:.2f}" for near in each.nearest)
-        for each in found
-    ]
+    lines = []
+    for each in found:
+        mean = f" (mean of {each.pieces} tokens)" if each.pieces > 1 else ""
+        near = ", ".join(f"{near.word} {near.similarity:.2f}" for near in each.nearest)
+        lines.append(f"{each.word}{mean}: {near}")
     _print(table, "\n".join(lines), as_json)
 
 
@@ -226,14 +225,13 @@ def doctor(device: _Device = "auto", as_json: _Json = False) -> None:
 
     examination = doctors.examine(device=doctors.choose_device(device))
     table = examination.table()
-    lines = [f"{key:16} {value}" for key, value in table["hardware"].items()]
+    sizes = {**table["hardware"], **{name: table[name] for name in ("free_memory_bytes", "free_disk_bytes")}}
+    lines = [_measure_line(key, value) for key, value in sizes.items()]
     lines += [
-        f"{'free memory':16} {table['free_memory'] / 2**30:.1f} GiB",
-        f"{'free disk':16} {table['free_disk'] / 2**30:.1f} GiB",
-        f"{'float32':16} {table['float32'] / 1e9:.0f} GFLOP/s",
-        f"{'bfloat16':16} {table['bfloat16'] / 1e9:.0f} GFLOP/s"
+        f"{'float32':18} {table['float32'] / 1e9:.0f} GFLOP/s",
+        f"{'bfloat16':18} {table['bfloat16'] / 1e9:.0f} GFLOP/s"
         if table["bfloat16"]
-        else f"{'bfloat16':16} not here",
+        else f"{'bfloat16':18} not here",
     ]
     _print(table, "\n".join([*lines, "", *table["advice"]]), as_json)
 
@@ -264,6 +262,13 @@ def _summary(run: "Run", figures: dict[str, Any]) -> str:
     scores = figures["evaluation"]["test"]
     parts = [samples.rstrip(), *_score_lines(scores), f"Report: {run.folder / 'report.html'}"]
     return "\n".join(["", *parts])
+
+
+def _measure_line(key: str, value: Any) -> str:
+    """A row of the doctor's table; bytes, which the key ends in, as GiB."""
+    name = key.removesuffix("_bytes")
+    shown = value if name == key else f"{value / 2**30:.1f} GiB" if value else "unknown"
+    return f"{name.replace('_', ' '):18} {shown}"
 
 
 def _score_lines(figures: dict[str, Any]) -> list[str]:

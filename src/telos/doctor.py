@@ -33,9 +33,9 @@ class Examination:
 
     hardware: dict[str, Any]
     """As `hardware()` gives it."""
-    free_memory: int
+    free_memory_bytes: int
     """Bytes of main memory that are free now; 0 where the system does not say."""
-    free_disk: int
+    free_disk_bytes: int
     """Bytes free where runs would be written."""
     float32: float
     """Matrix multiplication on the chosen device, in floating-point operations per second."""
@@ -92,7 +92,7 @@ def hardware(device: torch.device | None = None) -> dict[str, Any]:
         "device": str(device),
         "processor": _processor(),
         "cores": _cores(),
-        "memory": _memory("MemTotal"),
+        "memory_bytes": _memory("MemTotal"),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -100,7 +100,7 @@ def hardware(device: torch.device | None = None) -> dict[str, Any]:
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        described |= {"accelerator": properties.name, "accelerator_memory": properties.total_memory}
+        described |= {"accelerator": properties.name, "accelerator_memory_bytes": properties.total_memory}
         described["cuda"] = torch.version.cuda
     if device.type == "mps":
         described["accelerator"] = "Apple GPU (Metal)"
@@ -118,8 +118,8 @@ def examine(folder: Path | None = None, device: torch.device | None = None) -> E
     bfloat16 = _rate(device, torch.bfloat16)
     found = Examination(
         hardware=hardware(device),
-        free_memory=_memory("MemAvailable"),
-        free_disk=shutil.disk_usage(folder or Path.cwd()).free,
+        free_memory_bytes=_memory("MemAvailable"),
+        free_disk_bytes=shutil.disk_usage(folder or Path.cwd()).free,
         float32=float32,
         bfloat16=bfloat16,
         gain=_step_rate(device, torch.bfloat16) / _step_rate(device, torch.float32),
@@ -247,13 +247,15 @@ def _advice(found: Examination) -> list[str]:
         lines.append(f"{times}: mixed precision pays.")
     elif found.gain:
         lines.append(f"{times}: stay with float32.")
-    if 0 < found.free_memory < _LITTLE:
+    if 0 < found.free_memory_bytes < _LITTLE:
         lines.append(
-            f"Only {_gibibytes(found.free_memory)} of memory are free: use a small batch and vocabulary."
+            f"Only {_gibibytes(found.free_memory_bytes)} of memory are free: "
+            "use a small batch and vocabulary."
         )
-    if found.free_disk < _LITTLE:
+    if found.free_disk_bytes < _LITTLE:
         lines.append(
-            f"Only {_gibibytes(found.free_disk)} of disk are free: a run's checkpoints may need about 1 GiB."
+            f"Only {_gibibytes(found.free_disk_bytes)} of disk are free: "
+            "a run's checkpoints may need about 1 GiB."
         )
     if device == "cpu" and threads < cores:
         lines.append(f"torch uses {threads} of {cores} cores: unset OMP_NUM_THREADS to use them all.")

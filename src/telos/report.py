@@ -91,7 +91,9 @@ def _content(folder: Path, language: Language) -> dict[str, Any]:
         "marked": any(visible(part) != part for s in samples for part in (s["prompt"], s["text"])),
         "data": _groups(_json(folder / "card.json", {}), words, ("splits", "scripts")),
         "settings": _groups(recipe, _AS_WRITTEN),
-        "machine": [(_label(key, words), _shown(key, value)) for key, value in machine.items()],
+        "machine": [
+            (_label(key.removesuffix("_bytes"), words), _shown(key, value)) for key, value in machine.items()
+        ],
     }
 
 

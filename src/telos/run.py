@@ -247,7 +247,7 @@ class Run:
         Raises:
             ConfigError: a setting of generation is wrong.
         """
-        settings = read(GenerateSettings, override(self.recipe.generate.table(), overrides), "generate")
+        settings = self.generate_settings(overrides)
         endless = "carries" in self.recipe.model.gives
         return generate(
             self.network,
@@ -258,6 +258,14 @@ class Run:
             window=0 if endless else self.recipe.train.window,
             stream=stream,
         )
+
+    def generate_settings(self, overrides: Iterable[str] = ()) -> GenerateSettings:
+        """The recipe's settings of generation with `overrides` laid over them.
+
+        Raises:
+            ConfigError: one of them is wrong.
+        """
+        return read(GenerateSettings, override(self.recipe.generate.table(), overrides), "generate")
 
     def neighbours(self, words: Sequence[str], count: int = 10) -> list[Neighbours]:
         """The nearest words to each of `words` by the input embedding."""

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["starts"]
+__all__ = ["is_word", "starts", "without_blanks"]
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _CLOSING = "\"'”’»)\\]}」』】》）"
@@ -34,6 +34,17 @@ def starts(text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     blank = [_is_blank(text, int(words[b]), end) for b, end in zip(before, ends, strict=True)]
     first = np.where(np.array(blank, dtype=np.bool_), before, after)
     return words, np.unique(words[first[first < len(words)]])
+
+
+def without_blanks(text: str) -> bool:
+    """Whether `text` is all of Chinese characters or kana, which are written without blanks between words."""
+    return re.fullmatch(f"[{_HAN}\u3040-\u30ff]+", text) is not None
+
+
+def is_word(text: str) -> bool:
+    """Whether `text` is letters and their marks, with apostrophes inside, and nothing else."""
+    letters = f"(?:[^\\W\\d_]|[{_marks()}])+"
+    return re.fullmatch(f"{letters}(?:['’]{letters})*", text) is not None
 
 
 def _is_blank(text: str, begin: int, end: int) -> bool:

@@ -176,9 +176,9 @@ def test_empty_documents_and_unknown_files_are_counted(tmp_path):
     [
         ({}, r"no text here\. Files must end in .*\.jsonl.*\.txt"),
         ({"a.pdf": b"x"}, r"no text here \(skipped: 1 \.pdf\)"),
-        ({"a.txt": b""}, "no text in 1 files"),
-        ({"a.txt": b" \n\n"}, "no text in 1 files .1 empty"),
-        ({"a.jsonl": b""}, "no text in 1 files"),
+        ({"a.txt": b""}, "no text in 1 file "),
+        ({"a.txt": b" \n\n"}, "no text in 1 file .1 empty"),
+        ({"a.jsonl": b""}, "no text in 1 file "),
     ],
 )
 def test_no_text_is_an_error_that_says_so(files, message, tmp_path):
@@ -207,7 +207,9 @@ def test_invalid_bytes_are_counted_replaced_refused_or_dropped(tmp_path):
     assert "明ab\ufffd\ufffdc" in dict(placed)
     assert (findings.invalid, findings.first_invalid) == (2, "a.jsonl:8, byte 5")
     assert findings.changed["invalid characters"] == (1, 2)
-    with pytest.raises(DataError, match=r"a\.jsonl:8, byte 5: not UTF-8 \(2 bad bytes.*iconv"):
+    with pytest.raises(
+        DataError, match=r"a\.jsonl:8, byte 5: not UTF-8 \(2 bad bytes.*iconv -f GB18030 -t UTF-8"
+    ):
         run(path=tmp_path / "a.jsonl", clean={"invalid": "refuse"})
     placed, findings, _ = run(path=tmp_path / "a.jsonl", clean={"invalid": "drop"})
     assert len(placed) == 29

@@ -56,8 +56,41 @@ def test_the_nearest_come_first_with_their_cosine(network: Network, tokenizer: T
     (all_of_them,) = neighbours(network, tokenizer, [" the"], 1000)
     words = [near.word for near in all_of_them.nearest]
     assert words[-1] == "and" and len(words) == len(set(words))
-    assert set(words) == set(whole_words(tokenizer).values()) - {"the"}
+    assert (known(tokenizer) & set(TEXT.split())) - {"the"} <= set(words)
+    assert all(f" {word}" in TEXT for word in words)
     assert neighbours(network, tokenizer, ["the"], 0)[0].nearest == ()
+
+
+def known(tokenizer: Tokenizer) -> set[str]:
+    return set(whole_words(tokenizer).values())
+
+
+@pytest.mark.parametrize(("kind", "size"), [("bpe", 330), ("wordpiece", 560)])
+def test_neighbours_are_whole_words_and_no_fragments_or_marks(kind: str, size: int) -> None:
+    """What stands only at a word's end is none, nor are marks and digits; a Chinese word is one."""
+    text = (
+        "the width, the depth; the breadth: width 12 12 ... ... 明月 光 明月 光 明月 the Width don't\n" * 30
+    )
+    tokenizer = train_tokenizer(read(TokenizerSettings, {"kind": kind, "size": size}), iter([text]))
+    sizes = Sizes(tokenizer.size, 8, (HeadSpec(name="tokens", outputs=tokenizer.size),))
+    network = read(Gru, {"embedding": 16, "width": 8}).build(sizes)
+    initialise(network, 0)
+    (found,) = neighbours(network, tokenizer, ["depth"], 1000)
+    words = {near.word for near in found.nearest}
+    assert {"the", "width", "Width", "明月", "光"} <= words
+    assert all(word.isalpha() for word in words)
+    inside = {word for word in known(tokenizer) if f" {word}" not in text}
+    assert inside and not inside & words
+
+
+def test_in_a_chinese_vocabulary_every_chinese_token_is_a_word() -> None:
+    tokenizer = train_tokenizer(TokenizerSettings(kind="bpe", size=300), iter(["明月光，疑是地上霜。" * 40]))
+    sizes = Sizes(tokenizer.size, 8, (HeadSpec(name="tokens", outputs=tokenizer.size),))
+    network = read(Gru, {"embedding": 16, "width": 8}).build(sizes)
+    initialise(network, 0)
+    (found,) = neighbours(network, tokenizer, ["霜"], 1000)
+    words = {near.word for near in found.nearest}
+    assert words and all(set(word) <= set("明月光疑是地上霜") for word in words)
 
 
 def test_a_word_of_several_tokens_is_their_mean() -> None:

@@ -384,8 +384,9 @@ class Cleaner:
     def _report_invalid(self, text: str, count: int, where: str) -> None:
         if self._policy == "refuse":
             raise DataError(
-                f"{where}: not UTF-8 ({count} bad bytes in this text). If it is in another encoding, convert "
-                'it (iconv -f LATIN1 -t UTF-8); or set data.clean.invalid to "replace" or "drop".'
+                f"{where}: not UTF-8 ({_counted(count, 'bad byte')} in this text). If it is in another "
+                "encoding, convert it: iconv -f GB18030 -t UTF-8 OLD > NEW for Chinese, -f LATIN1 for Western "
+                'European; or set data.clean.invalid to "replace" or "drop".'
             )
         if self._findings:
             self._findings.invalid += count
@@ -447,9 +448,12 @@ def _changed(where: str) -> DataError:
 
 def _nothing(settings: DataSettings, findings: Findings) -> DataError:
     dropped = ", ".join(f"{drop.documents:,} {reason}" for reason, drop in findings.dropped.items())
-    return DataError(
-        f"{settings.path or settings.source}: no text in {findings.files:,} files ({dropped or 'empty'})."
-    )
+    files = _counted(findings.files, "file")
+    return DataError(f"{settings.path or settings.source}: no text in {files} ({dropped or 'empty'}).")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _too_little(settings: DataSettings, what: str) -> DataError:

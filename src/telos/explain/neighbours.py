@@ -4,7 +4,8 @@ embeddings.
     similarity(a, b) = a · b / (|a| |b|)          1 the same direction, 0 unrelated, −1 opposite
 
 A word of several tokens is looked up as the mean of its tokens' embeddings, which is said beside the result;
-its neighbours, as all neighbours, are tokens that are whole words.
+its neighbours, as all neighbours, are tokens that are whole words: letters from one blank to the next, or a
+Chinese word.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from telos.errors import DataError
 from telos.models._base import Network
 from telos.models._vectors import whole_words
 from telos.tokenizer import Tokenizer
+from telos.words import is_word, without_blanks
 
 __all__ = ["Neighbour", "Neighbours", "neighbours"]
 
@@ -44,14 +46,13 @@ def neighbours(
 ) -> list[Neighbours]:
     """For each of `words` the `count` nearest other words of the vocabulary.
 
-    A word that is a token in several forms (with and without a blank before it) is one word: its nearest form
-    counts.
+    A word that is a token in several forms is one word: its nearest form counts.
 
     Raises:
         DataError: a word is empty or holds nothing that the vocabulary knows, or no token of the vocabulary
         is a word.
     """
-    names = whole_words(tokenizer)
+    names = _words(tokenizer)
     if not names:
         raise DataError(
             "the vocabulary has no token that is a whole word, so a word has no neighbours in it."
@@ -66,6 +67,15 @@ def neighbours(
         nearest = _nearest(similarities, list(names.values()), word.strip(), count)
         found.append(Neighbours(word, len(pieces), nearest))
     return found
+
+
+def _words(tokenizer: Tokenizer) -> dict[int, str]:
+    """The tokens that are a word wherever they stand, by id. Where a blank before it is part of a token, one
+    without may as well be the end of a longer word, unless its script is written without blanks."""
+    found = {token: word for token, word in whole_words(tokenizer).items() if is_word(word)}
+    spaced = {token for token in found if tokenizer.token_bytes(token)[:1] == b" "}
+    whole = {token: word for token, word in found.items() if token in spaced or without_blanks(word)}
+    return whole or found
 
 
 def _pieces(tokenizer: Tokenizer, word: str) -> list[int]:
