@@ -437,7 +437,7 @@ def _out_of_memory(error: RuntimeError) -> TrainingError | None:
         return None
     return TrainingError(
         f"Memory ran out ({str(error).splitlines()[0]}). Set train.compute.micro_batch so that fewer rows go "
-        "through the model at once: the result is the same up to rounding. Or lower train.window or the model."
+        "through the model at once: the result is the same up to rounding. Or lower train.window."
     )
 
 
