@@ -385,8 +385,8 @@ class Cleaner:
         if self._policy == "refuse":
             raise DataError(
                 f"{where}: not UTF-8 ({_counted(count, 'bad byte')} in this text). If it is in another "
-                "encoding, convert it: iconv -f GB18030 -t UTF-8 OLD > NEW for Chinese, -f LATIN1 for Western "
-                'European; or set data.clean.invalid to "replace" or "drop".'
+                "encoding, convert it: iconv -f GB18030 -t UTF-8 OLD > NEW for Chinese, -f LATIN1 for "
+                'western Europe; or set data.clean.invalid to "replace" or "drop".'
             )
         if self._findings:
             self._findings.invalid += count

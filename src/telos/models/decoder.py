@@ -85,6 +85,7 @@ class Feed(Settings):
     """The feed-forward part of a block."""
 
     kind: Literal["swiglu", "gelu"] = "swiglu"
+    """A gate times a value and back (Shazeer, 2020), or out through one GELU and back (GPT-2)."""
     width: int = Field(0, ge=0)
     """Inner width; 0 means 4 · width for gelu, and 8/3 · width rounded up to a multiple of 64 for swiglu,
     which has three matrices where gelu has two: so both hold nearly the same number of weights."""

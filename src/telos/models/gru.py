@@ -57,6 +57,7 @@ class Gru(Model):
     depth: int = Field(1, ge=1)
     """Layers."""
     cell: Literal["gru", "lstm"] = "gru"
+    """Gated recurrent unit, or long short-term memory, which has a cell beside its state."""
     projection: int = Field(0, ge=0)
     """Width that the last layer's output is brought to by a matrix before the head; 0 for none. A tied head
     needs the embedding's width, and gets this matrix by itself."""

@@ -25,6 +25,7 @@ class ScheduleSettings(Settings):
     """How the learning rate goes."""
 
     kind: Literal["cosine", "wsd", "constant"] = "cosine"
+    """The course after the warm-up: a half cosine, level and then straight down, or level to the end."""
     warmup: float = Field(0.02, ge=0)
     """Steps until the rate is full; below 1, the share of the budget."""
     final: float = Field(0.0, ge=0, le=1)

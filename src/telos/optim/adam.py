@@ -19,6 +19,7 @@ class Adam(Optimizer):
     betas: Annotated[tuple[float, float], Lax] = (0.9, 0.999)
     """Memory of the gradient's mean m and of its square's mean v."""
     epsilon: float = Field(1e-8, gt=0)
+    """Keeps the division from zero; larger, it damps rows whose gradient is tiny."""
 
     def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.Adam(

@@ -19,6 +19,7 @@ class AdamW(Optimizer):
     betas: Annotated[tuple[float, float], Lax] = (0.9, 0.95)
     """Memory of the gradient's mean m and of its square's mean v."""
     epsilon: float = Field(1e-8, gt=0)
+    """Keeps the division from zero; larger, it damps rows whose gradient is tiny."""
     decay: float = Field(0.1, ge=0)
     """Share of a matrix that is taken off in a step, in units of the rate."""
 

@@ -18,6 +18,7 @@ class Sgd(Optimizer):
     rate: float = Field(0.1, gt=0)
     """Peak learning rate."""
     momentum: float = Field(0.9, ge=0, lt=1)
+    """Share of the last step's direction that is kept; 0 for plain gradient descent."""
     nesterov: bool = False
     """Look ahead along the momentum."""
 
