@@ -191,7 +191,7 @@ def test_a_finished_run_is_not_trained_again(finished: Run) -> None:
         ("train.budget.epochs=1.0", "train.budget.epochs: not set → 1.0"),
         ("train.optimizer.rate=0.5", "train.optimizer.rate: 0.001 → 0.5"),
         ("seed=1", "seed: 0 → 1"),
-        ("generate.temperature=0.5", "generate.temperature: 1.0 → 0.5"),
+        ("train.compute.clip=0.5", "train.compute.clip: 1.0 → 0.5"),
         ("data.clean.lower=true", "data.clean.lower: false → true"),
         ("objective={name='causal', end=false}", "objective.end: true → false"),
     ],
@@ -206,11 +206,36 @@ def test_a_changed_setting_is_refused_by_name(finished: Run, texts: Path, change
 
 
 @pytest.mark.parametrize(
-    "change", ["train.loader.timeout=60.0", "train.watch.keep=5", "train.watch.log.tensorboard=false"]
+    "change",
+    [
+        "train.loader.timeout=60.0",
+        "train.watch.keep=5",
+        "train.watch.log_every=3",
+        "train.watch.log.tensorboard=false",
+    ],
 )
-def test_what_changes_no_number_may_change(texts: Path, tmp_path: Path, change: str) -> None:
-    fit(small(texts), tmp_path)
-    assert fit(small(texts, change), tmp_path).outcome is not None
+def test_what_no_weight_depends_on_may_change(texts: Path, tmp_path: Path, change: str) -> None:
+    first = fit(small(texts), tmp_path)
+    made = (first.folder / "evaluation.json").stat().st_mtime_ns
+    changed = small(texts, change)
+    again = fit(changed, tmp_path)
+    assert again.outcome is not None and again.outcome.step == 2
+    assert again.recipe == changed and (again.folder / "evaluation.json").stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize("change", ["generate.length=3", "evaluate.stride=4"])
+def test_other_settings_of_the_conclusion_make_it_anew(texts: Path, tmp_path: Path, change: str) -> None:
+    """Without training anything again: the weights stay, the figures and samples are by the new settings."""
+    first = fit(small(texts), tmp_path)
+    before = weights(first)
+    (first.folder / "report.html").write_text("the old one")
+    again = fit(small(texts, change), tmp_path)
+    assert all(torch.equal(before[name], value) for name, value in weights(again).items())
+    stride, length = again.recipe.evaluate.stride or 16, again.recipe.generate.length
+    samples = json.loads((again.folder / "samples.json").read_text())
+    assert again.figures()["evaluation"]["test"]["stride"] == stride
+    assert max(len(sample["ids"]) for sample in samples) == length
+    assert "the old one" not in (again.folder / "report.html").read_text()
 
 
 def test_all_that_changed_is_named_at_once(finished: Run, texts: Path) -> None:

@@ -19,11 +19,14 @@ HARMLESS = (
     "data.test",
     "train.loader.workers",
     "train.loader.timeout",
-    "train.watch.keep",
-    "train.watch.log.",
+    "train.watch.",
+    "evaluate.",
+    "generate.",
 )
-"""Settings that change no number of a run, so that it may go on with others. Where the text lies is one of
+"""Settings that no weight depends on, so that a run may go on with others. Where the text lies is one of
 them: what it says is not (see `same_text`)."""
+CONCLUDING = ("evaluate.", "generate.")
+"""Of these, those by which a finished run's figures and samples were made."""
 
 
 @contextmanager
@@ -48,9 +51,8 @@ def alone(folder: Path) -> Iterator[None]:
 
 def settle(folder: Path, recipe: Recipe, new: bool) -> None:
     """Make `folder` the folder of a run by `recipe`: a fresh one, or the one that is there if it may be gone
-    on with.
-
-    With `new`, what is there is moved to the first free of NAME.1, NAME.2, …
+    on with. With `new`, what is there is moved to the first free of NAME.1, NAME.2, … Where it goes on with
+    other settings of evaluation or generation, the figures that were made by the old ones are removed.
 
     Raises:
         ConfigError: a run of another recipe is there; every setting that differs is named with both values.
@@ -59,7 +61,9 @@ def settle(folder: Path, recipe: Recipe, new: bool) -> None:
     if new and folder.exists():
         folder.rename(_aside(folder))
     elif there:
-        _refuse_changes(folder, recipe)
+        changed = _allowed_changes(folder, recipe)
+        if any(key.startswith(CONCLUDING) for key in changed):
+            (folder / "evaluation.json").unlink(missing_ok=True)
     elif folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder}: there is something else, not a run. Give this run another name: name=…")
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +77,12 @@ def _aside(folder: Path) -> Path:
     return other
 
 
-def _refuse_changes(folder: Path, recipe: Recipe) -> None:
+def _allowed_changes(folder: Path, recipe: Recipe) -> list[str]:
+    """The settings in which the recipe differs from the run's.
+
+    Raises:
+        ConfigError: training depends on one of them.
+    """
     found = changes(read_recipe(folder).table(), recipe.table())
     refused = [key for key, (old, new) in found.items() if not _may_change(key, old, new)]
     if refused:
@@ -82,9 +91,10 @@ def _refuse_changes(folder: Path, recipe: Recipe) -> None:
             f"{folder}: this run was begun with other settings, and cannot be gone on with:\n"
             + "\n".join(lines)
             + "\nGive --new to start over (the old run is kept beside it), name=… for another run, or the "
-            "old settings. "
-            "Only a larger budget (train.budget) may be given to a run that exists."
+            "old settings. A run that exists may be given a larger budget (train.budget), and other settings "
+            "of evaluate, generate and train.watch."
         )
+    return list(found)
 
 
 def _may_change(key: str, old: Any, new: Any) -> bool:
