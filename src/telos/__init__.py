@@ -3,7 +3,7 @@
     import telos
 
     recipe = telos.load_recipe("demo", ["train.budget.minutes=1"])
-    run = telos.fit(recipe)                       # prepares, trains, evaluates; again: goes on where it stopped
+    run = telos.fit(recipe)  # prepares, trains, evaluates; again: goes on where it stopped
     print(run.evaluate()["bits_per_byte"])
     print(run.generate(["def "])[0].text)
 

@@ -7,11 +7,13 @@ What may be seen is three vectors and one rule. Place i sees place j if and only
 
     i = j,  or  segment[i] = segment[j]  and  seen[j]  and  order[j] ≤ order[i].
 
-Causal: order = position. Bidirectional: order = 0. Prefix of n: order = max(0, position − n + 1). Packed documents:
-one segment each. Cross-attention: equal segment and seen. No row of the relation is ever empty, because i = j.
+Causal: order = position. Bidirectional: order = 0. Prefix of n: order = max(0, position − n + 1). Packed
+documents: one segment each. Cross-attention: equal segment and seen. No row of the relation is ever empty,
+because i = j.
 
-Shapes: an `Example` is one sample in numpy (vectors of length n); a `Batch` is many of them packed into rows in torch
-(matrices of B rows × T places). "Flat" places of a batch count row by row: place t of row b is b·T + t.
+Shapes: an `Example` is one sample in numpy (vectors of length n); a `Batch`
+is many of them packed into rows in torch (matrices of B rows × T places).
+"Flat" places of a batch count row by row: place t of row b is b·T + t.
 """
 
 from collections.abc import Mapping
@@ -63,10 +65,10 @@ class Document:
 class Cut:
     """How an objective wants documents cut into pieces: at most `length` tokens, `stride` new ones in each.
 
-    A document of n tokens, with its begin and end tokens where asked for, is a stream of m = n + begin + end tokens.
-    Piece k answers for the tokens overlap + k·stride … overlap + (k + 1)·stride − 1 of the stream, so that each token after
-    the first `overlap` belongs to exactly one piece; what precedes them within `length` is context. Positions restart at 0
-    in every piece.
+    A document of n tokens, with its begin and end tokens where asked for, is a stream of m = n + begin + end
+    tokens. Piece k answers for the tokens overlap + k·stride … overlap + (k + 1)·stride − 1 of the stream, so
+    that each token after the first `overlap` belongs to exactly one piece; what precedes them within `length`
+    is context. Positions restart at 0 in every piece.
     """
 
     length: int
@@ -97,14 +99,16 @@ class Piece:
     ask_from: int = 0
     """Tokens before this place are context only: another piece answers for them."""
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Other columns of the shards: per token (`word_start`, `sentence_start`), or of the document (`target`, `label`)."""
+    """Other columns of the shards: per token (`word_start`,
+    `sentence_start`), or of the document (`target`, `label`)."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 class Read(Protocol):
-    """The corpus as an objective sees it: pieces by index. An objective may read others than the one it was asked for."""
+    """The corpus as an objective sees it: pieces by index. An
+    objective may read others than the one it was asked for."""
 
     def __len__(self) -> int: ...
 
@@ -113,7 +117,8 @@ class Read(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One sequence of an example: token ids and, for each place, its position and what may see it (see the rule above)."""
+    """One sequence of an example: token ids and, for each place,
+    its position and what may see it (see the rule above)."""
 
     ids: NDArray[np.int64]
     positions: NDArray[np.int64]
@@ -143,7 +148,8 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """At these places of a side, this head is asked this. What an objective wants to know, k questions of it."""
+    """At these places of a side, this head is asked this.
+    What an objective wants to know, k questions of it."""
 
     head: str
     at: NDArray[np.int64]
@@ -175,7 +181,8 @@ class HeadSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One training sample before packing. Asks are put to `main`; `source` is the encoder's side where there is one."""
+    """One training sample before packing. Asks are put to
+    `main`; `source` is the encoder's side where there is one."""
 
     main: Side
     asks: tuple[Ask, ...]
@@ -210,7 +217,8 @@ class Rows:
     types: Tensor | None = None
     pattern: Pattern = "causal"
     packed: bool = False
-    """Some row holds more than one segment, or hides a place: the pattern alone does not say what may be seen."""
+    """Some row holds more than one segment, or hides a place:
+    the pattern alone does not say what may be seen."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -240,7 +248,8 @@ class Batch:
     asks: tuple[Asked, ...]
     source: Rows | None = None
     continues: Tensor | None = None
-    """(B,), bool: the row goes on where the same row of the batch before ended, so recurrent state is kept."""
+    """(B,), bool: the row goes on where the same row of
+    the batch before ended, so recurrent state is kept."""
     asked: Mapping[str, float] = field(default_factory=dict)
     """Summed weight per term, counted on the host so that no device has to be waited for."""
     samples: tuple[tuple[int, ...], ...] = ()
@@ -258,7 +267,8 @@ class Batch:
 
 
 class Answer(NamedTuple):
-    """What a model says to a batch: a sum of weighted losses per term (scalars, float32), and the state it leaves behind."""
+    """What a model says to a batch: a sum of weighted losses per
+    term (scalars, float32), and the state it leaves behind."""
 
     sums: dict[str, Tensor]
     state: Any = None
@@ -280,9 +290,11 @@ def _moved(part: Part, device: torch.device) -> Part:
 
 
 def may_see(query: Rows, key: Rows) -> Tensor:
-    """The rule above as a boolean tensor (B, 1, queries, keys); `query` is the last part of `key` or all of it.
+    """The rule above as a boolean tensor (B, 1, queries,
+    keys); `query` is the last part of `key` or all of it.
 
-    With a key–value cache, `key` holds the past as well, and place i of the query is place (keys − queries + i).
+    With a key–value cache, `key` holds the past as well,
+    and place i of the query is place (keys − queries + i).
     """
     same = query.segment[:, :, None] == key.segment[:, None, :]
     earlier = key.order[:, None, :] <= query.order[:, :, None]

@@ -1,5 +1,5 @@
-"""The command line: one thin function per command. Heavy modules are imported by the command that needs
-them."""
+"""The command line: one thin function per command. Heavy
+modules are imported by the command that needs them."""
 
 import json
 import os

@@ -1,8 +1,9 @@
 """Settings: TOML and dotted overrides in, frozen typed objects out, and the whole written back.
 
-Each class's settings sit beside the class that uses them, as a subclass of `Settings`. Reading is strict: an unknown key,
-a wrong type or a value out of range is refused with its dotted key, what was expected and, where there is one, the key that
-was probably meant. A member of an open set is written as a table with its `name`, or as the name alone:
+Each class's settings sit beside the class that uses them, as a subclass of `Settings`. Reading is strict: an
+unknown key, a wrong type or a value out of range is refused with its dotted key, what was expected and, where
+there is one, the key that was probably meant. A member of an open set is written as a table with its `name`,
+or as the name alone:
 
     model = { name = "decoder", width = 384 }        objective = "causal"
 """
@@ -181,8 +182,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def override(given: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """`given` with dotted assignments such as `train.budget.steps=50` laid over it; values are TOML, or else
-    plain strings.
+    """`given` with dotted assignments such as `train.budget.steps=50`
+    laid over it; values are TOML, or else plain strings.
 
     Raises:
         ConfigError: an assignment has no `=`, or goes through something that is not a table.
@@ -228,7 +229,8 @@ def fingerprint(*parts: Any) -> str:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The dotted keys in which two tables differ, each with its old and new value (`None` where it is missing)."""
+    """The dotted keys in which two tables differ, each with
+    its old and new value (`None` where it is missing)."""
     found: dict[str, tuple[Any, Any]] = {}
     for key in dict.fromkeys([*old, *new]):
         before, after = old.get(key), new.get(key)

@@ -1,7 +1,7 @@
 """An open set is a folder with one file per member: the file listing is the registry.
 
-A member is named by its file. Its file defines exactly one public class that derives from the set's base class;
-files that start with `_` are machinery. Nothing is imported until it is asked for.
+A member is named by its file. Its file defines exactly one public class that derives from the set's base
+class; files that start with `_` are machinery. Nothing is imported until it is asked for.
 """
 
 import difflib

@@ -119,9 +119,9 @@ def same_text(folder: Path, key: str) -> None:
     before = read_json(card).get("key") if card.exists() else None
     if before not in (None, key):
         raise DataError(
-            f"{folder}: the text is not what this run was begun with: it was prepared as {before}, and is "
-            f"{key} now. "
-            "Put the old text back, or give --new to start over (the old run is kept beside it)."
+            f"{folder}: the text is not what this run was begun with: it was prepared as {before}, "
+            f"and is {key} now. Put the old text back, "
+            "or give --new to start over (the old run is kept beside it)."
         )
 
 

@@ -28,8 +28,8 @@ __all__ = ["LossSettings", "Sums", "cross_entropy", "linear_cross_entropy", "lin
 CHUNK = 1 << 24
 """Logits multiplied out at once: 32 MiB in bfloat16. The weight's gradient is added to once per chunk."""
 BLOCK = 1 << 21
-"""Of these, logits worked on at once in float32: 8 MiB, which stay in the processor's caches from step to
-step."""
+"""Of these, logits worked on at once in float32: 8 MiB,
+which stay in the processor's caches from step to step."""
 
 
 class LossSettings(Settings):
@@ -38,8 +38,8 @@ class LossSettings(Settings):
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of p spread evenly over the vocabulary (Szegedy et al., 2016)."""
     z: float = Field(0.0, ge=0)
-    """Weight of (log Σ exp logits)², which keeps logits near zero (Chowdhery et al., 2022); logged apart, as
-    `term.z`."""
+    """Weight of (log Σ exp logits)², which keeps logits near
+    zero (Chowdhery et al., 2022); logged apart, as `term.z`."""
     soft_cap: float = Field(0.0, ge=0)
     """Logits become cap · tanh(logits / cap), in training and evaluation; 0 for none (Gemma Team, 2024)."""
 
@@ -117,8 +117,8 @@ class _Plan(NamedTuple):
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Two scalars of hidden, weight and bias; their gradients are made going forward, and only scaled
-    backward."""
+    """Two scalars of hidden, weight and bias; their gradients
+    are made going forward, and only scaled backward."""
 
     @staticmethod
     def forward(

@@ -1,5 +1,5 @@
-"""A recipe: all that a run is, as one class of settings. Together with the text it decides every number that
-comes out."""
+"""A recipe: all that a run is, as one class of settings.
+Together with the text it decides every number that comes out."""
 
 from typing import Any, final
 
@@ -99,9 +99,9 @@ class Recipe(Settings):
             )
         if self.train.loader.carry and "carries" not in self.model.gives:
             raise ValueError(
-                f"train.loader.carry: model = {self.model.name!r} has no state that goes on from window to "
-                "window. "
-                f"Leave it out, or take one of: {', '.join(_giving({'carries'})) or 'none here'}."
+                f"train.loader.carry: model = {self.model.name!r} has no state that goes on from "
+                "window to window. Leave it out, or take one of: "
+                f"{', '.join(_giving({'carries'})) or 'none here'}."
             )
 
     def _check_windows(self) -> None:
@@ -112,9 +112,8 @@ class Recipe(Settings):
         window = self.evaluate.window or self.train.window
         if window > self.train.window and "carries" not in self.model.gives:
             raise ValueError(
-                f"evaluate.window = {window} is more than train.window = {self.train.window}, which is as "
-                "far as "
-                f"model = {self.model.name!r} has places."
+                f"evaluate.window = {window} is more than train.window = {self.train.window}, "
+                f"which is as far as model = {self.model.name!r} has places."
             )
         if self.evaluate.stride > window:
             raise ValueError(

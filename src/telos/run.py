@@ -93,8 +93,8 @@ def fit(
     device: str = "auto",
     display: Display | None = None,
 ) -> "Run":
-    """Train by the recipe in `root`/NAME until its budget is used up, then evaluate, draw samples and write
-    the report.
+    """Train by the recipe in `root`/NAME until its budget is
+    used up, then evaluate, draw samples and write the report.
 
     A run that is there already is gone on with from its newest whole checkpoint, to the bit as if it had
     never stopped. After Ctrl-C or SIGTERM the run is saved, and `Run.outcome.reason` is `signal`.
@@ -164,8 +164,8 @@ class Run:
 
     @cached_property
     def saved(self) -> checkpoint.Checkpoint:
-        """The checkpoint that was best on validation; where none was noted, or it is broken, the newest
-        whole one.
+        """The checkpoint that was best on validation; where
+        none was noted, or it is broken, the newest whole one.
 
         Raises:
             CheckpointError: there is none.
@@ -241,8 +241,8 @@ class Run:
         seed: int | None = None,
         stream: OnText | None = None,
     ) -> list[Sample]:
-        """Texts that go on from the prompts, by the recipe's settings of generation with `overrides` laid
-        over them.
+        """Texts that go on from the prompts, by the recipe's
+        settings of generation with `overrides` laid over them.
 
         Raises:
             ConfigError: a setting of generation is wrong.
@@ -282,8 +282,8 @@ class Run:
         return {"run": str(self.folder), "finished": "evaluation" in found, **found}
 
     def conclude(self, display: Display) -> None:
-        """After training: score the held-out text, draw samples, write the report. Done before, it is not
-        done again."""
+        """After training: score the held-out text, draw samples,
+        write the report. Done before, it is not done again."""
         path = self.folder / "evaluation.json"
         done = read_json(path) if path.exists() else {}
         if done.get("test", {}).get("step") != self.saved.step:
@@ -380,8 +380,8 @@ def _partner(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) 
         if opened.tokenizer.hash != tokenizer.hash:
             raise ConfigError(
                 f"objective.{name}: {partner.run} has another vocabulary, so what it says cannot be "
-                "compared. Train this run "
-                f"with its vocabulary: tokenizer.path={opened.folder / 'tokenizer.json'}"
+                "compared. Train this run with its vocabulary: "
+                f"tokenizer.path={opened.folder / 'tokenizer.json'}"
             )
         return opened.network
     model = recipe.model

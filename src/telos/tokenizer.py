@@ -1,5 +1,5 @@
-"""Vocabularies: text to token ids and back. The `tokenizers` library does the work; this is the contract
-around it.
+"""Vocabularies: text to token ids and back. The `tokenizers`
+library does the work; this is the contract around it.
 
 | kind | what a token is | comes back exactly |
 |---|---|---|
@@ -65,8 +65,8 @@ class Encoded(NamedTuple):
 
 
 class Stream:
-    """Text from tokens one at a time: what is returned is never half a character, and adds up to `decode` of
-    all ids."""
+    """Text from tokens one at a time: what is returned is never
+    half a character, and adds up to `decode` of all ids."""
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
         self._tokenizer = tokenizer
@@ -76,8 +76,8 @@ class Stream:
         self._said = ""
 
     def add(self, id: int) -> str:
-        """The text that this token completes; empty where a character is not whole yet, and for special
-        tokens."""
+        """The text that this token completes; empty where a
+        character is not whole yet, and for special tokens."""
         tokenizer = self._tokenizer
         if int(id) in tokenizer.special_ids:
             return ""
@@ -88,8 +88,8 @@ class Stream:
         return self._decoder.decode(piece)
 
     def end(self) -> str:
-        """What was held back and is text after all. A character that was cut short is left out, as `decode`
-        does."""
+        """What was held back and is text after all. A character
+        that was cut short is left out, as `decode` does."""
         if self._tokenizer._pieces is not None or not self._waiting:
             return ""
         text = self._tokenizer._decode_foreign(self._waiting)
@@ -238,8 +238,8 @@ class Tokenizer:
 
     @cached_property
     def _pieces(self) -> dict[int, bytes] | None:
-        """The bytes of every ordinary token, or `None` where only the library knows how to put tokens
-        together."""
+        """The bytes of every ordinary token, or `None` where
+        only the library knows how to put tokens together."""
         vocabulary = self._inner.get_vocab(with_added_tokens=True).items()
         ordinary = [(text, id) for text, id in vocabulary if id not in self.special_ids]
         if "ByteLevel" in json.dumps(self._json["decoder"]):

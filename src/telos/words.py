@@ -1,5 +1,5 @@
-"""Where words and sentences begin in plain text, by rules that hold for spaced and for Chinese script
-alike."""
+"""Where words and sentences begin in plain text, by rules
+that hold for spaced and for Chinese script alike."""
 
 import re
 import sys

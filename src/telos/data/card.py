@@ -1,5 +1,5 @@
-"""The data card: what is in the prepared data, what was dropped and why, and what the vocabulary makes of
-it."""
+"""The data card: what is in the prepared data, what was
+dropped and why, and what the vocabulary makes of it."""
 
 import json
 from bisect import bisect_right

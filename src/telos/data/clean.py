@@ -1,7 +1,7 @@
 """Cleaning: pure functions from text to text, in a fixed order, each with a count of what it changed.
 
-    byte order mark → invalid characters → line ends → control characters → NFC → lower case → special
-    characters
+    byte order mark → invalid characters → line ends → control characters → NFC → lower case
+    → special characters
 
 The result is what the tokenizer sees, and its UTF-8 bytes are the bytes that bits per byte divides by. A step
 that loses something of the text (`lossy`) is named beside such figures.

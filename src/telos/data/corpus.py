@@ -15,8 +15,8 @@ __all__ = ["Corpus"]
 
 @final
 class Corpus:
-    """Every piece of a split by its index, by the formula of `Cut`: documents in order, the pieces of each in
-    order.
+    """Every piece of a split by its index, by the formula of
+    `Cut`: documents in order, the pieces of each in order.
 
     A document whose stream is no longer than the cut's overlap has no pieces: there is nothing to ask of it.
     Tokens that are put on (begin, end) start a word and no sentence in the columns per token.

@@ -77,8 +77,8 @@ class Read(NamedTuple):
 
     document: Document
     first: bool
-    """It begins a unit; what follows with `first` false belongs to the same document, and goes to the same
-    split."""
+    """It begins a unit; what follows with `first` false belongs
+    to the same document, and goes to the same split."""
     given: str
     """The split it was given for, or nothing where its content decides."""
     folder: str
@@ -100,8 +100,8 @@ class Kept(NamedTuple):
 
 
 class Reader:
-    """All documents that the settings name, in a fixed order: first what was given for the test and for
-    validation.
+    """All documents that the settings name, in a fixed order:
+    first what was given for the test and for validation.
 
     Raises:
         DataError: there are no files, or none that a source reads.
@@ -117,9 +117,9 @@ class Reader:
                 f"{count} {suffix or 'without suffix'}" for suffix, count in findings.unknown.items()
             )
             raise DataError(
-                f"{settings.path}: no text here{f' (skipped: {skipped})' if skipped else ''}. "
-                "Files must end in "
-                f"{', '.join(sorted(self._sources))}, plain or compressed ({', '.join(_base.COMPRESSIONS)})."
+                f"{settings.path}: no text here{f' (skipped: {skipped})' if skipped else ''}. Files must "
+                f"end in {', '.join(sorted(self._sources))}, plain or compressed "
+                f"({', '.join(_base.COMPRESSIONS)})."
             )
 
     def _make_sources(self) -> dict[str, Source]:
@@ -193,8 +193,8 @@ class Reader:
 
 
 def _parts(text: str, size: int) -> Iterator[str]:
-    """`text` cut into parts of about `size` characters: at blank lines, else line ends, sentences, spaces,
-    anywhere."""
+    """`text` cut into parts of about `size` characters: at
+    blank lines, else line ends, sentences, spaces, anywhere."""
     begin = 0
     while len(text) - begin > 2 * size:
         low, high = begin + size // 2, begin + 2 * size
@@ -211,8 +211,8 @@ def _parts(text: str, size: int) -> Iterator[str]:
 
 
 def choose_unit(reader: Reader, findings: Findings) -> None:
-    """Whole documents or parts of them: sets `reader.part` by `split.unit`, and notes what was done and
-    why."""
+    """Whole documents or parts of them: sets `reader.part`
+    by `split.unit`, and notes what was done and why."""
     settings = reader.settings
     by_share = [
         s for s in ("validation", "test") if getattr(settings, s) is None and getattr(settings.split, s) > 0

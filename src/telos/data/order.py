@@ -1,10 +1,10 @@
 """The shuffled order of an epoch, as a function of its index, and the randomness of each sample.
 
-A Feistel network is a bijection whatever its round function is (Luby and Rackoff, 1988), so the way from an
-index to its place in the shuffled order needs no table: memory does not grow with the corpus, and place k is
-known without the k − 1 before it. The network works on the next power of four; what falls outside of 0 … n −
-1 is put through it again until it falls inside (cycle walking: Black and Rogaway, 2002), which keeps it a
-bijection.
+A Feistel network is a bijection whatever its round function is (Luby and Rackoff, 1988),
+so the way from an index to its place in the shuffled order needs no table: memory does not
+grow with the corpus, and place k is known without the k − 1 before it. The network works
+on the next power of four; what falls outside of 0 … n − 1 is put through it again until it
+falls inside (cycle walking: Black and Rogaway, 2002), which keeps it a bijection.
 """
 
 from typing import Any, TypeVar, cast

@@ -15,12 +15,12 @@ __all__ = ["CleanSettings", "DataSettings", "SplitSettings"]
 
 @final
 class CleanSettings(Settings):
-    """What is done to every text before it is counted and tokenised. The data card says what each step
-    changed."""
+    """What is done to every text before it is counted and
+    tokenised. The data card says what each step changed."""
 
     normalise: Literal["NFC", "none"] = "NFC"
-    """Unicode composition: `é` as one code point, however it was typed. Never NFKC, which rewrites Chinese
-    punctuation."""
+    """Unicode composition: `é` as one code point, however it was
+    typed. Never NFKC, which rewrites Chinese punctuation."""
     newlines: Literal["lf", "keep"] = "lf"
     """`lf`: CR LF, CR, form feed, vertical tab and U+0085 become a line feed."""
     strip_control: bool = True
@@ -31,14 +31,14 @@ class CleanSettings(Settings):
     """`remove`: symbols and rare punctuation go; letters, marks, digits, white space and the punctuation of
     plain prose stay. Lossy."""
     invalid: Literal["replace", "refuse", "drop"] = "replace"
-    """Bytes that are not UTF-8, and lone surrogates in JSON: put U+FFFD in their place, stop, or drop the
-    document."""
+    """Bytes that are not UTF-8, and lone surrogates in JSON:
+    put U+FFFD in their place, stop, or drop the document."""
 
 
 @final
 class SplitSettings(Settings):
-    """Which documents are held out. A document's split depends on its content alone, so it stays when others
-    come."""
+    """Which documents are held out. A document's split depends
+    on its content alone, so it stays when others come."""
 
     validation: float = Field(0.05, ge=0, lt=1)
     """Share of the documents."""
@@ -61,8 +61,8 @@ class DataSettings(Settings):
     """Where the text comes from and what becomes of it."""
 
     source: str = "files"
-    """`files`: each file by its suffix. Or one member of `telos/data/sources/`: for all files, or one that
-    needs none."""
+    """`files`: each file by its suffix. Or one member of
+    `telos/data/sources/`: for all files, or one that needs none."""
     path: Annotated[Path, Lax] | None = None
     """A file, or a folder that is read with everything in it."""
     validation: Annotated[Path, Lax] | None = None
@@ -72,8 +72,8 @@ class DataSettings(Settings):
     text_key: str = "text"
     """Where JSON lines and Parquet have the text: a string, or a list of strings that are joined as lines."""
     document_start: str = ""
-    """In text files, a line that this regular expression finds begins a new document; empty: a file is a
-    document."""
+    """In text files, a line that this regular expression finds
+    begins a new document; empty: a file is a document."""
     clean: CleanSettings = CleanSettings()
     split: SplitSettings = SplitSettings()
 

@@ -1,5 +1,5 @@
-"""Tokens on disk: one folder per split, memory-mapped columns, a header that says what they are and proves
-it.
+"""Tokens on disk: one folder per split, memory-mapped
+columns, a header that says what they are and proves it.
 
     header.json        format, dtype, vocabulary hash, counts; bytes and BLAKE2b digest of every file
     ids.bin            all tokens of all documents, one after the other (uint16; uint32 above 65,536 tokens)
@@ -30,8 +30,8 @@ FORMAT = 1
 
 
 class Column(NamedTuple):
-    """What a column holds: a value per token, one per document, or a run of tokens per document (with its own
-    offsets)."""
+    """What a column holds: a value per token, one per document,
+    or a run of tokens per document (with its own offsets)."""
 
     per: Literal["token", "document", "run"]
     dtype: str = ""
@@ -180,8 +180,8 @@ class _File:
 
 @final
 class Shards:
-    """One prepared split, memory-mapped. Opening it checks the header and the sizes; `verify` reads every
-    byte.
+    """One prepared split, memory-mapped. Opening it checks
+    the header and the sizes; `verify` reads every byte.
 
     Raises:
         DataError: it is not there, of another format, or not whole.
@@ -220,8 +220,8 @@ class Shards:
         return self.ids[self.offsets[index] : self.offsets[index + 1]].astype(np.int64)
 
     def column(self, name: str, index: int, part: slice = slice(None)) -> NDArray[Any]:
-        """A column of one document: `part` of its values per token, or its whole run, or its single value as
-        (1,)."""
+        """A column of one document: `part` of its values per
+        token, or its whole run, or its single value as (1,)."""
         per, values = COLUMNS[name].per, self.columns[name]
         if per == "document":
             return np.array(values[index : index + 1])

@@ -1,11 +1,11 @@
-"""Neighbours: which words a model holds for near to a word, by the cosine of the angle between their input
-embeddings.
+"""Neighbours: which words a model holds for near to a word,
+by the cosine of the angle between their input embeddings.
 
     similarity(a, b) = a · b / (|a| |b|)          1 the same direction, 0 unrelated, −1 opposite
 
-A word of several tokens is looked up as the mean of its tokens' embeddings, which is said beside the result;
-its neighbours, as all neighbours, are tokens that are whole words: letters from one blank to the next, or a
-Chinese word.
+A word of several tokens is looked up as the mean of its tokens' embeddings,
+which is said beside the result; its neighbours, as all neighbours, are tokens
+that are whole words: letters from one blank to the next, or a Chinese word.
 """
 
 from collections.abc import Sequence

@@ -67,8 +67,8 @@ class Network(nn.Module, ABC):
     """Base of all networks: rows become hidden states, and heads answer what the batch asks of them."""
 
     heads: nn.ModuleDict
-    """By head name: modules with `forward(hidden (K, width), asked) -> {term: sum}` and `logits(hidden) ->
-    (…, outputs)`."""
+    """By head name: modules with `forward(hidden (K, width),
+    asked) -> {term: sum}` and `logits(hidden) -> (…, outputs)`."""
     embedding: nn.Embedding
 
     @abstractmethod

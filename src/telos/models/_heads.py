@@ -81,8 +81,8 @@ def build_heads(
 ) -> nn.ModuleDict:
     """The heads an objective needs, by name, for hidden states of `width`.
 
-    A head for tokens shares the weight of `tied` where that is given and has as many rows as the head has
-    outputs.
+    A head for tokens shares the weight of `tied` where that
+    is given and has as many rows as the head has outputs.
     """
     heads = nn.ModuleDict()
     for spec in specs:

@@ -1,11 +1,10 @@
 """Embeddings that start from vectors somebody else trained: the text formats of word2vec, GloVe and fastText.
 
-    the 0.418 0.24968 -0.41242 …        one word a line, its numbers after it, blanks between; the file may
-    begin with
-                                        a line of its own, `words width`
+    400000 300                      how many words, and how wide: this line may be missing
+    the 0.418 0.24968 -0.41242 …    one word a line, its numbers after it, blanks between
 
-The file may be compressed (`.gz`, `.xz`, `.bz2`). Its vectors are taken as they are, for the tokens that are
-whole words.
+The file may be compressed (`.gz`, `.xz`, `.bz2`). Its vectors
+are taken as they are, for the tokens that are whole words.
 """
 
 import bz2

@@ -1,6 +1,7 @@
 """What a training objective is: what is hidden, what may be seen, what is asked.
 
-To add one, write a file in this folder with one final class that derives from `Objective`. Nothing else is edited.
+To add one, write a file in this folder with one final class
+that derives from `Objective`. Nothing else is edited.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +22,8 @@ __all__ = ["Objective", "Partner"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partner:
-    """A second model that an objective trains with: ELECTRA's generator (trained), a teacher (frozen), an average."""
+    """A second model that an objective trains with: ELECTRA's
+    generator (trained), a teacher (frozen), an average."""
 
     role: Literal["trained", "frozen", "averaged"]
     model: Mapping[str, Any] | None = None
@@ -35,9 +37,11 @@ class Objective(Member, ABC):
     """Base of all objectives: a data half (`example`) and, rarely changed, a device half (`step`)."""
 
     scored: ClassVar[Literal["exact", "bound", "pseudo"]] = "exact"
-    """What its loss on held-out text is: the exact −log p of the text, an upper bound, or a pseudo-likelihood."""
+    """What its loss on held-out text is: the exact −log p of the text, an upper bound, or a
+    pseudo-likelihood."""
     reconstructs: ClassVar[bool] = False
-    """Whether a place may see what it is asked: BERT leaves one hidden token in ten as it is, and asks for it all the same."""
+    """Whether a place may see what it is asked: BERT leaves one hidden token in ten as it is, and asks for it
+    all the same."""
     decoded: ClassVar[str] = "left_to_right"
     """The member of `generate/` that a model trained so is decoded with."""
 
@@ -50,7 +54,8 @@ class Objective(Member, ABC):
         """Sample `index` of the corpus as rows, sights and asks. All randomness comes from `rng`."""
 
     def requires(self) -> frozenset[str]:
-        """Capabilities that the model must give: of `causal`, `full`, `prefix`, `general`, `source`, `types`."""
+        """Capabilities that the model must give: of `causal`,
+        `full`, `prefix`, `general`, `source`, `types`."""
         return frozenset({"causal"})
 
     def extend(self, example: Example, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
@@ -74,7 +79,8 @@ class Objective(Member, ABC):
         return {}
 
     def denominators(self, asked: Mapping[str, float]) -> Mapping[str, float]:
-        """What each term's sum is divided by, once per step, given the weight asked in all micro-batches and ranks."""
+        """What each term's sum is divided by, once per step,
+        given the weight asked in all micro-batches and ranks."""
         return asked
 
     def coefficient(self, term: str) -> float:
@@ -82,7 +88,8 @@ class Objective(Member, ABC):
         return 1.0
 
     def step(self, models: Mapping[str, nn.Module], batch: Batch, state: Any, seed: int) -> Answer:
-        """Put the batch to the models. Draws that make targets are keyed by (`seed`, sample id), never by rank."""
+        """Put the batch to the models. Draws that make targets
+        are keyed by (`seed`, sample id), never by rank."""
         answer = models["main"](batch, state)
         assert isinstance(answer, Answer)
         return answer

@@ -1,4 +1,5 @@
-"""Causal language modelling: each token from those before it (Bengio et al., 2003; Radford et al., 2018; Brown et al., 2020).
+"""Causal language modelling: each token from those before it (Bengio et al., 2003; Radford et al., 2018;
+Brown et al., 2020).
 
     loss = −Σₜ log q(xₜ | x₁ … xₜ₋₁) / number of tokens asked
 
@@ -27,7 +28,8 @@ class Causal(Objective):
     """Documents end with an end token, which is asked too: so the model learns to stop."""
 
     def cut(self, window: int) -> Cut:
-        """`window` places in, the same number asked one further on; the first token of a document is the begin token."""
+        """`window` places in, the same number asked one further
+        on; the first token of a document is the begin token."""
         return Cut(length=window + 1, overlap=1, begin=True, end=self.end)
 
     def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:

@@ -2,8 +2,8 @@
 
     loss = Σ over the asked tokens of all objectives / number of asked tokens of all objectives
 
-so that every asked token counts the same, whichever objective asked for it. Each objective's own loss is logged apart,
-under `name.term`, and its share of the samples is its share of the weights.
+so that every asked token counts the same, whichever objective asked for it. Each objective's own loss is
+logged apart, under `name.term`, and its share of the samples is its share of the weights.
 """
 
 from collections import defaultdict
@@ -45,8 +45,8 @@ class Mixture(Objective):
         return self
 
     def cut(self, window: int) -> Cut:
-        """One cut must serve all, since a sample's objective is drawn after it is read: the shortest pieces that
-        any of them wants, with the overlap and the begin and end tokens that any of them wants."""
+        """One cut must serve all, since a sample's objective is drawn after it is read: the shortest pieces
+        that any of them wants, with the overlap and the begin and end tokens that any of them wants."""
         cuts = [objective.cut(window) for objective in self.of]
         length, overlap = min(cut.length for cut in cuts), max(cut.overlap for cut in cuts)
         if length <= overlap:

@@ -1,7 +1,7 @@
 """What an optimizer is: frozen settings that build a `torch.optim.Optimizer`.
 
-To add one, write a file in this folder with one final class that derives from `Optimizer`. Nothing else is
-edited.
+To add one, write a file in this folder with one final class
+that derives from `Optimizer`. Nothing else is edited.
 """
 
 from abc import ABC, abstractmethod

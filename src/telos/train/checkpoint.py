@@ -115,8 +115,8 @@ def load(path: Path) -> Checkpoint:
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
-    """What a module must save: parameters and persistent buffers, shared ones once, wrappers' prefixes left
-    out.
+    """What a module must save: parameters and persistent
+    buffers, shared ones once, wrappers' prefixes left out.
     """
     found: dict[str, Tensor] = {}
     known: set[int] = set()

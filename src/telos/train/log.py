@@ -25,8 +25,8 @@ __all__ = ["Log", "LogSettings", "MlflowSettings", "WandbSettings"]
 
 
 class WandbSettings(Settings):
-    """Weights & Biases. The key is read from the environment by its own library and never passes through
-    here.
+    """Weights & Biases. The key is read from the environment
+    by its own library and never passes through here.
     """
 
     project: str

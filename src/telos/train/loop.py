@@ -71,11 +71,16 @@ class Outcome:
 class Trainer:
     """One run's training.
 
-    Args: models: The network under the name `main`, and the objective's partners under theirs, all on one
-    device. objective: What is asked; also makes the batches, through `plan`. plan: Where batches come from.
-    settings: Everything else. folder: Where checkpoints go (`runs/NAME/checkpoints`), or `None` for no
-    checkpoints. validate: Scores the network on the validation split. log: Where figures go. display: Who
-    watches.
+    Args:
+        models: The network under the name `main`, and the objective's partners under theirs, all on one
+            device.
+        objective: What is asked; also makes the batches, through `plan`.
+        plan: Where batches come from.
+        settings: Everything else.
+        folder: Where checkpoints go (`runs/NAME/checkpoints`), or `None` for no checkpoints.
+        validate: Scores the network on the validation split.
+        log: Where figures go.
+        display: Who watches.
     """
 
     def __init__(
@@ -237,8 +242,8 @@ class Trainer:
         self._advance(step, asked, good)
 
     def _gradients(self, step: Step, asked: Mapping[str, float]) -> tuple[dict[str, float], bool]:
-        """Add up the gradients of the micro-batches; the sum of each term, and whether all of them are
-        finite.
+        """Add up the gradients of the micro-batches; the sum
+        of each term, and whether all of them are finite.
         """
         denominators = self.objective.denominators(asked)
         collected: dict[str, list[Tensor]] = defaultdict(list)

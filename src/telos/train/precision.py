@@ -1,7 +1,7 @@
 """In what precision a run computes: chosen once, and kept when the run is resumed.
 
-Weights, gradients and the optimizer's state stay float32; with bfloat16, matrix products are computed in it
-(autocast).
+Weights, gradients and the optimizer's state stay float32;
+with bfloat16, matrix products are computed in it (autocast).
 """
 
 from contextlib import AbstractContextManager, nullcontext

@@ -17,8 +17,8 @@ class Interrupted(BaseException):
 
 
 class Signals:
-    """While entered, the first SIGINT or SIGTERM is noted, and the second ends the process as it would by
-    default.
+    """While entered, the first SIGINT or SIGTERM is noted,
+    and the second ends the process as it would by default.
     """
 
     received: int = 0

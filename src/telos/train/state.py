@@ -114,8 +114,8 @@ def restore_optimizer(
 
 
 def _steps_on_device(group: Mapping[str, Any]) -> bool:
-    """Whether a group's step counters live on the device; PyTorch's optimizers otherwise keep them on the
-    host.
+    """Whether a group's step counters live on the device;
+    PyTorch's optimizers otherwise keep them on the host.
     """
     return bool(group.get("fused") or group.get("capturable"))
 
