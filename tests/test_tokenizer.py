@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
 from telos import tokenizer as module
+from telos import vocabulary
 from telos.errors import ConfigError, DataError
 from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
 from telos.vocabulary import SPECIALS, cut
@@ -325,6 +326,20 @@ def test_the_library_never_gets_more_than_a_chunk(monkeypatch):
     tokenizer.encode("." * (3 * module.TOGETHER))
     assert max(seen) <= module.CHUNK
     assert sum(seen) == 3 * module.TOGETHER
+
+
+def test_learning_stops_where_nothing_repeats(monkeypatch):
+    """Trap 54: learning takes memory for every run that is different, so their number is bounded."""
+    monkeypatch.setattr(vocabulary, "PROBE", 10_000)
+    monkeypatch.setattr(vocabulary, "DIFFERENT", 20_000)
+    same = ["the same few words again and again. " * 10] * 1000
+    different = [f"{chr(0x4E00 + i)}{chr(0x5E00 + i)}" * 50 for i in range(1000)]
+    assert list(vocabulary.affordable(iter(same))) == same
+    learned = list(vocabulary.affordable(iter(different)))
+    assert learned == different[: len(learned)]
+    assert 10_000 < sum(len(text.encode()) for text in learned) < 40_000
+    assert list(vocabulary.affordable(iter(different[:3]))) == different[:3]
+    assert list(vocabulary.affordable(iter(()))) == []
 
 
 def test_a_lone_surrogate_is_refused_with_its_place():

@@ -33,6 +33,10 @@ PATTERN = (
 )
 """Where text is split before pieces are found: the pattern of Qwen2, which other libraries know too."""
 UNKNOWN = {"character": "<|unknown|>", "word": "<unk>"}
+PROBE = 1_000_000
+"""Characters at the beginning of the training text in which the different runs are counted."""
+DIFFERENT = 8_000_000
+"""Bytes of different runs that are learned from, about: learning takes a hundred times as much memory."""
 _ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
@@ -41,6 +45,8 @@ class TokenizerSettings(Settings):
     """Which vocabulary."""
 
     kind: Literal["bpe", "wordpiece", "unigram", "byte", "character", "word"] = "bpe"
+    """How text is cut into tokens: merged byte pairs, longest matches, likeliest pieces, single bytes, single
+    characters, or whole words."""
     size: int = Field(8192, ge=0)
     """Tokens in all, special ones included. For `word`, 0 means every word. `byte` and `character` are as
     large as they are."""
@@ -51,8 +57,8 @@ class TokenizerSettings(Settings):
     """What is rarer in the training text gets no token of its own; 0 means 2 for pairs of pieces, 1 for words
     and characters."""
     sample: int = Field(64_000_000, ge=1)
-    """Bytes of the training split that the vocabulary is learned from, at most; chosen by content, so always
-    the same ones."""
+    """Bytes of the training split that the vocabulary is learned from, at most: fewer where words hardly
+    repeat, to save memory. Chosen by content, so always the same ones."""
 
 
 # ---- one function per kind: settings, texts, size without specials → the library's tokenizer
@@ -77,7 +83,7 @@ def _bpe(
         initial_alphabet=_ALPHABET,
         show_progress=False,
     )
-    inner.train_from_iterator(texts, trainer)
+    inner.train_from_iterator(affordable(texts), trainer)
     return inner
 
 
@@ -97,7 +103,7 @@ def _wordpiece(
         special_tokens=[*_ALPHABET, *(f"##{c}" for c in _ALPHABET if c != "#")],
         show_progress=False,
     )
-    learner.train_from_iterator(texts, trainer)
+    learner.train_from_iterator(affordable(texts), trainer)
     vocabulary = json.loads(learner.to_str())["model"]["vocab"]
     model = models.WordPiece(vocab=vocabulary, unk_token="#", max_input_chars_per_word=1000)
     inner = _byte_level(model, *between)
@@ -110,7 +116,7 @@ def _unigram(
 ) -> library.Tokenizer:
     learner = _byte_level(models.Unigram())
     trainer = trainers.UnigramTrainer(vocab_size=size, initial_alphabet=_ALPHABET, show_progress=False)
-    learner.train_from_iterator(texts, trainer)
+    learner.train_from_iterator(affordable(texts), trainer)
     learned = json.loads(learner.to_str())["model"]["vocab"]
     return _byte_level(models.Unigram(_steady(learned), None, False))
 
@@ -235,6 +241,32 @@ def is_lossless(file: dict[str, Any]) -> bool:
 
 
 # ---- helpers
+
+
+def affordable(texts: Iterator[str]) -> Iterator[str]:
+    """As many of `texts` as fit in memory while learning.
+
+    What learning costs is the different runs between two splits: in English they are words, which repeat; in
+    Chinese whole clauses, which do not. Their share is measured on the first `PROBE` characters, and the rest
+    is cut off where there would be more than `DIFFERENT` bytes of them.
+    """
+    split = pre_tokenizers.Split(Regex(PATTERN), "isolated")
+    probe: list[str] = []
+    read = 0
+    for text in texts:
+        probe.append(text)
+        read += len(text)
+        if read >= PROBE:
+            break
+    runs = {run for text in probe for run, _ in split.pre_tokenize_str(text)}
+    different = sum(len(run.encode()) for run in runs)
+    yield from probe
+    left = (DIFFERENT / max(different, 1) - 1) * read
+    for text in texts:
+        if left <= 0:
+            return
+        left -= len(text)
+        yield text
 
 
 def cut(text: str, limit: int) -> Iterator[str]:

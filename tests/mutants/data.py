@@ -314,6 +314,11 @@ def texts_encoded_whole(monkeypatch):
     monkeypatch.setattr("telos.tokenizer.cut", lambda text, limit: iter([text]))
 
 
+@mutant(kills=f"{TOKENIZER}::test_learning_stops_where_nothing_repeats", trap=54)
+def learned_from_everything(monkeypatch):
+    monkeypatch.setattr("telos.vocabulary.affordable", lambda texts: texts)
+
+
 @mutant(kills=f"{TOKENIZER}::test_long_texts_are_cut_at_white_space", trap=54)
 def chunks_cut_after_the_space(monkeypatch):
     space = _get("telos.vocabulary._last_space")

@@ -22,14 +22,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, NamedTuple, Protocol, final
 
 from filelock import FileLock
 
 from telos.config import fingerprint
 from telos.data import documents
 from telos.data.card import Card, Counts, Scripts, make_card, read_card
-from telos.data.documents import SPLITS, Findings, Kept, Reader
+from telos.data.documents import SPLITS, Decisions, Findings, Kept, Reader
 from telos.data.settings import DataSettings
 from telos.data.shards import COLUMNS, FORMAT, Shards, ShardWriter
 from telos.errors import DataError
@@ -98,10 +98,10 @@ def prepare(
         DataError: the text cannot be read or is too little, or the disk is full. Nothing half-written keeps a
         final name. ConfigError: the vocabulary that is asked for cannot be.
     """
-    report = _now_and_then(progress) if progress else _silent
     findings = Findings()
-    reader = Reader(data, findings)
-    key = _key(reader, data, tokenizer, specials, columns, report)
+    report = _now_and_then(progress) if progress else _silent
+    job = _Job(data, tokenizer, specials, columns, Reader(data, findings), findings, report)
+    key = _key(job)
     folder = root / key
     with _disk(root), _alone(root, key):
         if (ready := _open(folder)) is not None:
@@ -109,13 +109,25 @@ def prepare(
         building = root / f".building-{key}-{os.getpid()}"
         try:
             building.mkdir(parents=True)
-            _build(building, key, reader, findings, data, tokenizer, specials, columns, report)
+            _build(building, key, job)
             _rename(building, folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
     ready = _open(folder)
     assert ready is not None, f"{folder} was just built"
     return ready
+
+
+class _Job(NamedTuple):
+    """All that a build is told, and what it finds."""
+
+    data: DataSettings
+    settings: TokenizerSettings
+    specials: Sequence[str]
+    columns: Sequence[str]
+    reader: Reader
+    findings: Findings
+    report: Progress
 
 
 def _silent(stage: str, done: int, total: int | None) -> None:
@@ -139,26 +151,17 @@ def _now_and_then(progress: Progress) -> Progress:
 # ---- the key and the folder
 
 
-def _key(
-    reader: Reader,
-    data: DataSettings,
-    tokenizer: TokenizerSettings,
-    specials: Sequence[str],
-    columns: Sequence[str],
-    report: Progress,
-) -> str:
+def _key(job: _Job) -> str:
     """Of the content of everything that is read and every setting; not of where the files are."""
     files = []
-    for done, (path, _, split) in enumerate(reader.files):
-        report("reading", done, len(reader.files))
-        files.append([split, reader.named(path), _digest(path)])
-    settings = [
-        {k: v for k, v in data.table().items() if k not in ("path", "validation", "test")},
-        tokenizer.table(),
-    ]
-    settings[1].pop("path", None)
-    vocabulary = _digest(tokenizer.path) if tokenizer.path else ""
-    return fingerprint(VERSION, FORMAT, files, settings, vocabulary, list(specials), sorted(columns))
+    for done, (path, _, split) in enumerate(job.reader.files):
+        job.report("reading", done, len(job.reader.files))
+        files.append([split, job.reader.named(path), _digest(path)])
+    data = {k: v for k, v in job.data.table().items() if k not in ("path", "validation", "test")}
+    settings = {k: v for k, v in job.settings.table().items() if k != "path"}
+    vocabulary = _digest(job.settings.path) if job.settings.path else ""
+    rest = list(job.specials), sorted(job.columns)
+    return fingerprint(VERSION, FORMAT, files, [data, settings], vocabulary, *rest)
 
 
 def _digest(path: Path) -> str:
@@ -245,39 +248,46 @@ def _read_json(path: Path) -> dict[str, Any]:
 # ---- building
 
 
-def _build(
-    folder: Path,
-    key: str,
-    reader: Reader,
-    findings: Findings,
-    data: DataSettings,
-    settings: TokenizerSettings,
-    specials: Sequence[str],
-    columns: Sequence[str],
-    report: Progress,
-) -> None:
-    documents.choose_unit(reader, findings)
-    decisions = documents.decide(reader, findings, settings.sample, lambda n: report("cleaning", n, None))
-    report("learning the vocabulary", 0, None)
-    tokenizer = train_tokenizer(settings, iter(decisions.sample), specials)
-    _note_size(settings, tokenizer, findings)
-    sampled, total = sum(len(text.encode()) for text in decisions.sample), sum(decisions.bytes.values())
-    decisions.sample.clear()
-    writing = _Writing(folder, tokenizer, columns, min(1.0, MEASURED / max(total, 1)))
+def _build(folder: Path, key: str, job: _Job) -> None:
+    documents.choose_unit(job.reader, job.findings)
+    decisions = documents.decide(
+        job.reader, job.findings, job.settings.sample, lambda count: job.report("cleaning", count, None)
+    )
+    tokenizer, learned_from = _learn(job, decisions)
+    total = sum(decisions.bytes.values())
+    writing = _Writing(folder, tokenizer, job.columns, min(1.0, MEASURED / max(total, 1)))
     try:
-        for batch in _batches(documents.kept(reader, decisions)):
+        for batch in _batches(documents.kept(job.reader, decisions)):
             writing.add(batch)
-            report("tokenising", writing.documents, len(decisions.codes) - decisions.codes.count(len(SPLITS)))
+            kept = len(decisions.codes) - decisions.codes.count(len(SPLITS))
+            job.report("tokenising", writing.documents, kept)
         counts = writing.close()
     except BaseException:
         writing.abandon()
         raise
-    vocabulary = {**writing.vocabulary(), "asked": settings.size, "learned_from_bytes": sampled}
-    card = make_card(key, data, findings, counts, writing.scripts, vocabulary, tuple(writing.labels))
+    vocabulary = {**writing.vocabulary(), "asked": job.settings.size, "learned_from_bytes": learned_from}
+    card = make_card(key, job.data, job.findings, counts, writing.scripts, vocabulary, tuple(writing.labels))
     tokenizer.save(folder / "tokenizer.json")
     card.write(folder)
     whole = {"files": {name: _digest(folder / name) for name in ("tokenizer.json", "card.json", "card.md")}}
     _write_synced(folder / "whole.json", json.dumps(whole))
+
+
+def _learn(job: _Job, decisions: Decisions) -> tuple[Tokenizer, int]:
+    """The vocabulary, and how many bytes of the sample it was learned from. The sample is let go of."""
+    job.report("learning the vocabulary", 0, None)
+    used = 0
+
+    def sample() -> Iterator[str]:
+        nonlocal used
+        for text in decisions.sample:
+            used += len(text.encode())
+            yield text
+
+    tokenizer = train_tokenizer(job.settings, sample(), job.specials)
+    decisions.sample.clear()
+    _note_size(job.settings, tokenizer, job.findings)
+    return tokenizer, used
 
 
 def _write_synced(path: Path, text: str) -> None:
