@@ -2,8 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-__all__ = ["NARROW", "SHRUNK", "write_poems", "write_texts"]
+__all__ = ["NARROW", "SHRUNK", "last_weights", "write_poems", "write_texts"]
 
 SHRUNK = (
     "train.window=16",
@@ -47,3 +48,12 @@ def write_poems(path: Path, number: int = 30, first: int = 0) -> Path:
     ]
     path.write_text("".join(json.dumps(poem, ensure_ascii=False) + "\n" for poem in poems), encoding="utf-8")
     return path
+
+
+def last_weights(run: Any) -> dict[str, Any]:
+    """The weights that training ended with, which need not be the best on validation: tensors by name."""
+    from telos.train import checkpoint
+
+    newest = checkpoint.newest_valid(run.folder / "checkpoints")
+    assert newest is not None
+    return dict(checkpoint.load(newest).tensors["model"])

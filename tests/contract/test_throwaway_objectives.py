@@ -5,22 +5,27 @@ Masked, span corruption with an encoder and as a prefix, next sentence, a teache
 `mixture`.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from telos import objectives
 from telos.batch import Piece
-from telos.config import read
+from telos.config import override, read
 from telos.data.packing import collate, pack
-from telos.errors import DataError
+from telos.errors import ConfigError, DataError
 from telos.find import find, names
 from telos.objectives._base import Objective
+from telos.recipe import Recipe
+from telos.run import Run, fit
 from tests.contract import world
 from tests.contract.objective_checks import CHECKS
+from tests.small import NARROW, SHRUNK, last_weights, write_texts
 
 THROWN_AWAY = Path(__file__).parent / "throwaway"
 TOYS = sorted(path.stem for path in THROWN_AWAY.glob("toy_*.py"))
@@ -210,3 +215,99 @@ def test_a_teacher_gives_soft_targets_and_learns_nothing(tmp_path: Path) -> None
     other = world.built(world.make_model("decoder"), sizes, seed=2)
     worse = objective.step({"main": other, "teacher": teacher}, batch, None, 0)
     assert worse.sums["tokens"].item() > answer.sums["tokens"].item()
+
+
+# ---------------------------------------------------------------- through the whole program
+
+
+def recipe_of(objective: Any, texts: Path, *changes: str) -> Recipe:
+    """A small recipe with this objective, written as a recipe would."""
+    table = {
+        "name": "toy",
+        "objective": objective,
+        "data": {"path": str(texts), "split": {"validation": 0.2, "test": 0.2}},
+    }
+    return read(
+        Recipe,
+        override(table, [*SHRUNK, *NARROW["decoder"], "tokenizer.size=300", "train.window=24", *changes]),
+    )
+
+
+def logged(run: Run) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "loss" in line]
+
+
+@pytest.mark.parametrize(
+    ("objective", "terms"),
+    [
+        ("toy_masked", {"tokens"}),
+        ("toy_span_prefix", {"tokens"}),
+        (
+            {"name": "together", "of": ["toy_next_sentence", "toy_masked"], "weights": {"follows": 0.5}},
+            {"tokens", "follows"},
+        ),
+        (
+            {"name": "mixture", "of": ["causal", "toy_masked", "toy_span_prefix"], "shares": [2, 1, 1]},
+            {"causal.tokens", "toy_masked.tokens", "toy_span_prefix.tokens"},
+        ),
+        ({"name": "toy_distilled", "of": "causal"}, {"tokens"}),
+    ],
+    ids=["masked", "span", "bert", "ul2", "teacher"],
+)
+def test_it_trains_from_end_to_end(objective: Any, terms: set[str], tmp_path: Path) -> None:
+    """By its name in a recipe, through loader, trainer, checkpoint, evaluation, report; and it goes on to
+    the bit."""
+    texts = write_texts(tmp_path / "texts")
+    steady = "train.schedule={kind='constant', warmup=0.0}"
+    fit(recipe_of(objective, texts, steady, "train.budget.steps=2"), tmp_path / "two")
+    resumed = fit(recipe_of(objective, texts, steady, "train.budget.steps=5"), tmp_path / "two")
+    whole = fit(recipe_of(objective, texts, steady, "train.budget.steps=5"), tmp_path / "one")
+    ours, theirs = last_weights(resumed), last_weights(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    found = {key.removeprefix("loss.") for line in logged(whole) for key in line if key.startswith("loss.")}
+    assert found == terms
+    assert all(np.isfinite(line["loss"]) for line in logged(whole))
+    assert (whole.folder / "report.html").exists()
+    assert whole.figures()["evaluation"]["test"]["kind"] == whole.recipe.objective.scored
+
+
+def test_a_teacher_is_a_run_and_stays_as_it_is(tmp_path: Path) -> None:
+    """A student learns from a finished run: its loss falls, and not a byte of the teacher's changes."""
+    texts = write_texts(tmp_path / "texts")
+    teacher = fit(
+        recipe_of("causal", texts, "name=teacher", "train.budget.steps=30", "train.optimizer.rate=0.02"),
+        tmp_path,
+    )
+    before = {path: path.read_bytes() for path in teacher.folder.rglob("*") if path.is_file()}
+    objective = {"name": "toy_distilled", "of": "causal", "teacher": str(teacher.folder)}
+    student = fit(recipe_of(objective, texts, "train.budget.steps=60", "train.optimizer.rate=0.02"), tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
+    losses = [line["loss"] for line in logged(student)]
+    assert losses[-1] < 0.8 * losses[0]
+    with pytest.raises(ConfigError, match="another vocabulary"):
+        fit(recipe_of(objective, texts, "name=other", "tokenizer.size=310"), tmp_path)
+
+
+def test_a_model_that_cannot_serve_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"needs a model that gives full; model = 'gru'.*These models do: decoder"
+    ):
+        read(Recipe, {"objective": "toy_masked", "model": "gru", "data": {"path": "x"}})
+    with pytest.raises(ConfigError, match=r"'toy_span' needs a model that gives source.*No model here does"):
+        read(Recipe, {"objective": "toy_span", "data": {"path": "x"}})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("combined", ["together", "mixture"])
+def test_a_step_of_its_own_is_never_left_out_in_silence(combined: str) -> None:
+    """Trap 18: where only the data half of an objective would be used, one with a device half is refused."""
+    with pytest.raises(ConfigError, match="'toy_distilled' trains with a step of its own"):
+        make(combined, of=[{"name": "toy_distilled", "of": "causal"}])
+    inside = make("toy_distilled", of={"name": combined, "of": ["causal"]})
+    assert inside.requires() == {"causal"}
+
+
+def test_a_combination_is_scored_as_its_least_exact_part() -> None:
+    assert make("mixture", of=["causal", "causal"]).scored == "exact"
+    assert make("mixture", of=["causal", "toy_masked"]).scored == "pseudo"

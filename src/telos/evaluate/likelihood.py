@@ -146,7 +146,7 @@ def score(
     if carried:
         batches = _carried(source, parts, settings.batch)
     else:
-        batches = _batches(source, parts, settings.batch, cut.length - cut.overlap, "packed" in gives)
+        batches = _batches(source, parts, settings.batch, settings.window or window, "packed" in gives)
     device = device or next(network.parameters()).device
     tally = _Tally()
     with network.at_rest(), _autocast(device, precision):

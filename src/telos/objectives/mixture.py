@@ -12,25 +12,21 @@ from dataclasses import replace
 from typing import Annotated, final
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from telos import objectives
-from telos.batch import Cut, Example, HeadSpec, Read
-from telos.config import Lax, member
+from telos.batch import Cut, Example, Read
+from telos.config import Lax
 from telos.errors import ConfigError
-from telos.objectives._base import Objective
-from telos.objectives.together import union
+from telos.objectives._combined import Combined
 from telos.tokenizer import Tokenizer
 
 __all__ = ["Mixture"]
 
 
 @final
-class Mixture(Objective):
+class Mixture(Combined):
     """Any objectives that one model can serve, mixed per sample."""
 
-    of: Annotated[tuple[member(objectives, Objective), ...], Lax] = Field(min_length=1)  # type: ignore[valid-type]
-    """The objectives that are mixed."""
     shares: Annotated[tuple[float, ...], Lax] = ()
     """Their shares of the samples, in any unit; equal where nothing is said."""
 
@@ -72,15 +68,6 @@ class Mixture(Objective):
         name = self.of[drawn].name
         same = [index for index, objective in enumerate(self.of) if objective.name == name]
         return name if len(same) == 1 else f"{name}{same.index(drawn) + 1}"
-
-    def requires(self) -> frozenset[str]:
-        return frozenset().union(*(objective.requires() for objective in self.of))
-
-    def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
-        return union(objective.heads(vocabulary) for objective in self.of)
-
-    def specials(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for objective in self.of for name in objective.specials()))
 
     def denominators(self, asked: Mapping[str, float]) -> Mapping[str, float]:
         """Terms of one head are divided by all that this head was asked."""

@@ -5,27 +5,24 @@
 so that each objective counts as a whole, however few tokens it asks for.
 """
 
-from collections.abc import Iterable
 from typing import Annotated, final
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from telos import objectives
-from telos.batch import Cut, Example, HeadSpec, Read
-from telos.config import Lax, member
+from telos.batch import Cut, Example, Read
+from telos.config import Lax
 from telos.objectives._base import Objective
+from telos.objectives._combined import Combined
 from telos.tokenizer import Tokenizer
 
 __all__ = ["Together"]
 
 
 @final
-class Together(Objective):
-    """One example, several terms."""
+class Together(Combined):
+    """One example, several terms: the first of `of` makes the example, the rest extend it."""
 
-    of: Annotated[tuple[member(objectives, Objective), ...], Lax] = Field(min_length=1)  # type: ignore[valid-type]
-    """The objectives: the first makes the example, the rest extend it."""
     weights: Annotated[dict[str, float], Lax] = Field(default_factory=dict)
     """What each term counts in the loss, by its name; 1 where nothing is said."""
 
@@ -47,19 +44,5 @@ class Together(Objective):
             example = objective.extend(example, rng, tokenizer)
         return example
 
-    def requires(self) -> frozenset[str]:
-        return frozenset().union(*(objective.requires() for objective in self.of))
-
-    def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
-        return union(objective.heads(vocabulary) for objective in self.of)
-
-    def specials(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for objective in self.of for name in objective.specials()))
-
     def coefficient(self, term: str) -> float:
         return self.weights.get(term, 1.0)
-
-
-def union(groups: Iterable[tuple[HeadSpec, ...]]) -> tuple[HeadSpec, ...]:
-    """Each head once, in the order of first mention."""
-    return tuple(dict.fromkeys(head for group in groups for head in group))

@@ -1,7 +1,7 @@
 """Does the second half follow the first? The other answer's second half comes from another document (Devlin
 et al., 2019)."""
 
-from typing import final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from telos.tokenizer import Tokenizer
 @final
 class ToyNextSentence(Objective):
     """Two halves, one question with two answers."""
+
+    scored: ClassVar[Literal["exact", "bound", "pseudo"]] = "pseudo"
 
     def cut(self, window: int) -> Cut:
         if window < 5:

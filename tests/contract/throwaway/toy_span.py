@@ -1,7 +1,7 @@
 """Span corruption for an encoder and a decoder: the source loses spans, the main side says them (Raffel et
 al., 2020)."""
 
-from typing import final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 from pydantic import Field
@@ -15,6 +15,8 @@ from telos.tokenizer import Tokenizer
 @final
 class ToySpan(Objective):
     """a b c d e f → source: a ⟨0⟩ d e ⟨1⟩, main: begin ⟨0⟩ b c ⟨1⟩ f, asked: ⟨0⟩ b c ⟨1⟩ f end."""
+
+    scored: ClassVar[Literal["exact", "bound", "pseudo"]] = "pseudo"
 
     spans: int = Field(2, ge=1)
     """Spans that are taken out, each of one token or two."""

@@ -1,7 +1,7 @@
 """Span corruption for one decoder: the corrupted text is a prefix that sees itself whole, the spans follow
 it causally."""
 
-from typing import final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 from telos.objectives.toy_span import ToySpan
@@ -15,6 +15,8 @@ from telos.tokenizer import Tokenizer
 @final
 class ToySpanPrefix(Objective):
     """a b c d e f → a ⟨0⟩ d e ⟨1⟩ | begin ⟨0⟩ b c ⟨1⟩ f, asked after the bar."""
+
+    scored: ClassVar[Literal["exact", "bound", "pseudo"]] = "pseudo"
 
     of: ToySpan = ToySpan()
     """How spans are taken out."""

@@ -1,0 +1,60 @@
+"""What `together` and `mixture` share: objectives made of objectives."""
+
+from abc import ABC
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from telos import objectives
+from telos.batch import HeadSpec
+from telos.config import Lax, member
+from telos.objectives._base import Objective
+
+__all__ = ["Combined"]
+
+_SCORED: tuple[Literal["exact", "bound", "pseudo"], ...] = ("exact", "bound", "pseudo")
+
+
+class Combined(Objective, ABC):
+    """Base of the objectives that are made of others."""
+
+    of: Annotated[tuple[member(objectives, Objective), ...], Lax] = Field(min_length=1)  # type: ignore[valid-type]
+    """The objectives."""
+
+    @model_validator(mode="after")
+    def _no_steps_of_their_own(self) -> "Combined":
+        """Their data halves can be combined; a device half (a teacher, a generator) would be left out in
+        silence."""
+        for objective in self.of:
+            if objective.partners() or type(objective).step is not Objective.step:
+                raise ValueError(
+                    f"of: objective {objective.name!r} trains with a step of its own, so it cannot be "
+                    "combined here; "
+                    "combine inside of it instead, where it is made of another objective"
+                )
+        return self
+
+    @property
+    def scored(self) -> Literal["exact", "bound", "pseudo"]:  # type: ignore[override]
+        """As the least exact of its objectives."""
+        return max((objective.scored for objective in self.of), key=_SCORED.index)
+
+    @property
+    def reconstructs(self) -> bool:  # type: ignore[override]
+        """Whether any of its objectives does."""
+        return any(objective.reconstructs for objective in self.of)
+
+    def requires(self) -> frozenset[str]:
+        return frozenset().union(*(objective.requires() for objective in self.of))
+
+    def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
+        return _union(objective.heads(vocabulary) for objective in self.of)
+
+    def specials(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for objective in self.of for name in objective.specials()))
+
+
+def _union(groups: Iterable[tuple[HeadSpec, ...]]) -> tuple[HeadSpec, ...]:
+    """Each head once, in the order of first mention."""
+    return tuple(dict.fromkeys(head for group in groups for head in group))
