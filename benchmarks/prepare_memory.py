@@ -2,11 +2,11 @@
 
     python benchmarks/prepare_memory.py [--gigabytes 5] [--folder DIR]
 
-Text is drawn from a seed: six parts English-like words (Zipf's law over 200,000) and three parts Chinese (Zipf's
-law over 6,000 characters), as JSON lines in files of 256 MB, one document in fifty a copy of an earlier one; and
-one part a single text file. Preparation runs in a process of its own, whose peak of resident memory the operating
-system tells. The text and what was prepared are deleted; the result is written beside this file, with the date,
-the hardware and the versions.
+Text is drawn from a seed: six parts English-like words (Zipf's law over 200,000) and three parts Chinese
+(Zipf's law over 6,000 characters), as JSON lines in files of 256 MB, one document in fifty a copy of an
+earlier one; and one part a single text file. Preparation runs in a process of its own, whose peak of
+resident memory the operating system tells. The text and what was prepared are deleted; the result is written
+beside this file, with the date, the hardware and the versions.
 """
 
 import argparse

@@ -1,5 +1,4 @@
-"""Vocabularies: text to token ids and back. The `tokenizers`
-library does the work; this is the contract around it.
+"""Vocabularies: text to token ids and back, by the `tokenizers` library; this is the contract around it.
 
 | kind | what a token is | comes back exactly |
 |---|---|---|
@@ -198,9 +197,9 @@ class Tokenizer:
             return
         begin = 0  # a foreign model may hold its special tokens as ordinary pieces: never show it one whole
         for found in self._special_text.finditer(text):
-            yield text[begin : found.start() + 1]
+            yield from cut(text[begin : found.start() + 1], TOGETHER)
             begin = found.start() + 1
-        yield text[begin:]
+        yield from cut(text[begin:], TOGETHER)
 
     # ---- ids to text
 

@@ -55,7 +55,7 @@ class TokenizerSettings(Settings):
     file's."""
     min_frequency: int = Field(0, ge=0)
     """What is rarer in the training text gets no token of its own; 0 means 2 for pairs of pieces, 1 for words
-    and characters."""
+    and characters. `unigram` and `byte` have none."""
     sample: int = Field(64_000_000, ge=1)
     """Bytes of the training split that the vocabulary is learned from, at most: fewer where words hardly
     repeat, to save memory. Chosen by content, so always the same ones."""

@@ -263,6 +263,26 @@ def test_folders_are_walked_in_order_and_links_in_circles_end(tmp_path):
     assert found == ["a.txt", "b/10.txt", "b/2.txt", "b.txt"]
 
 
+def test_what_came_out_of_a_text_is_not_text_to_learn_from(tmp_path):
+    """A run beside the text, with its samples and its card, is left out."""
+    for name in ("a.txt", "runs/one/recipe.toml", "runs/one/card.json", "runs/one/samples.txt", "runs/b.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "runs/prepared/key/train").mkdir(parents=True)
+    (tmp_path / "runs/prepared/key/whole.json").write_text("{}")
+    (tmp_path / "runs/prepared/key/card.md").write_text("x")
+    assert [file.name for file in _base.walk(tmp_path)] == ["a.txt", "b.txt"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(DataError, match=r"the folder cannot be read: Permission denied"):
+        _base.walk(tmp_path)
+
+
 def test_a_missing_path_is_named(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
         _base.walk(tmp_path / "nothing")

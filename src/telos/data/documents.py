@@ -47,7 +47,6 @@ class Findings:
     """What was seen on the way, for the data card."""
 
     files: int = 0
-    file_bytes: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
     """Files that no source reads, by suffix."""
     dropped: dict[str, Drop] = field(default_factory=dict)
@@ -113,14 +112,17 @@ class Reader:
         self.files = [entry for split in ("test", "validation", "") for entry in self._files(split, findings)]
         findings.files = len(self.files)
         if not any(split == "" for _, _, split in self.files):
-            skipped = ", ".join(
-                f"{count} {suffix or 'without suffix'}" for suffix, count in findings.unknown.items()
-            )
-            raise DataError(
-                f"{settings.path}: no text here{f' (skipped: {skipped})' if skipped else ''}. Files must "
-                f"end in {', '.join(sorted(self._sources))}, plain or compressed "
-                f"({', '.join(_base.COMPRESSIONS)})."
-            )
+            raise self._no_files(findings)
+
+    def _no_files(self, findings: Findings) -> DataError:
+        counts = (f"{count} {suffix or 'without suffix'}" for suffix, count in findings.unknown.items())
+        skipped = f" (skipped: {', '.join(counts)})" if findings.unknown else ""
+        suffixes = ", ".join(sorted(self._sources))
+        return DataError(
+            f"{self.settings.path}: no text here{skipped}. Files must end in {suffixes}, "
+            f"plain or compressed ({', '.join(_base.COMPRESSIONS)}); or say what they all are: "
+            'data.source = "text".'
+        )
 
     def _make_sources(self) -> dict[str, Source]:
         """Sources by suffix; the one under `""` reads every file."""

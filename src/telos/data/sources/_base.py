@@ -69,7 +69,7 @@ class Source(Settings, ABC):
 
 
 def walk(path: Path) -> list[Path]:
-    """Every file under `path`, or itself, sorted by name. Hidden ones are left out; links may form circles.
+    """Every file under `path`, or itself, sorted by name, less hidden files and runs; links may form circles.
 
     Raises:
         DataError: there is nothing at `path`.
@@ -81,7 +81,10 @@ def walk(path: Path) -> list[Path]:
             f"{path}: there is no such file or folder (data.path is relative to where you are: {Path.cwd()})."
         )
     found, seen = [], {path.resolve()}
-    for folder, inner, files in os.walk(path, followlinks=True):
+    for folder, inner, files in os.walk(path, followlinks=True, onerror=_unreadable):
+        if _is_ours(files):
+            inner.clear()
+            continue
         fresh = [
             name for name in sorted(inner) if name[0] != "." and (Path(folder) / name).resolve() not in seen
         ]
@@ -89,6 +92,17 @@ def walk(path: Path) -> list[Path]:
         inner[:] = fresh
         found += [Path(folder) / name for name in files if name[0] != "." and (Path(folder) / name).is_file()]
     return sorted(found, key=lambda file: file.relative_to(path).parts)
+
+
+def _is_ours(files: list[str]) -> bool:
+    """Whether a folder is a run or prepared data: what came out of a text is not text to learn from."""
+    return "whole.json" in files or (
+        "recipe.toml" in files and not {"card.json", "metrics.jsonl"}.isdisjoint(files)
+    )
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename}: the folder cannot be read: {error.strerror}.")
 
 
 def plain_suffix(path: Path) -> str:
