@@ -2,10 +2,13 @@
 for it."""
 
 import copy
+import inspect
 import types
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import telos
 from telos import models, objectives, optim
 from telos.config import Settings, read
 from telos.errors import ConfigError
@@ -44,8 +47,10 @@ def misspelt(key: str) -> str:
 
 
 def settings_classes(root: type[Settings]) -> set[type[Settings]]:
-    """`root`, every class of settings inside it, and those of every member of an open set."""
+    """`root`, every class of settings inside it, and those of every member of an open set; none that tests
+    made up."""
     found: set[type[Settings]] = set()
+    package = Path(telos.__file__).parent
 
     def walk(kind: Any) -> None:
         if isinstance(kind, type) and issubclass(kind, Settings) and kind not in found:
@@ -60,7 +65,7 @@ def settings_classes(root: type[Settings]) -> set[type[Settings]]:
     for table in FULL:
         read(root, table)  # imports the members
     walk(root)
-    return found
+    return {kind for kind in found if package in Path(inspect.getfile(kind)).parents}
 
 
 def flips(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

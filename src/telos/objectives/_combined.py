@@ -20,7 +20,7 @@ class Combined(Objective, ABC):
     """Base of the objectives that are made of others."""
 
     of: Annotated[tuple[member(objectives, Objective), ...], Lax] = Field(min_length=1)  # type: ignore[valid-type]
-    """The objectives."""
+    """The objectives; in `together` the first makes the example and the rest extend it."""
 
     @model_validator(mode="after")
     def _no_steps_of_their_own(self) -> "Combined":
