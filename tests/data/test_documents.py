@@ -115,6 +115,31 @@ def test_too_few_documents_are_refused_with_the_cure(count, tmp_path):
     assert len(run(path=path, split=SplitSettings(validation=0, test=0))[0]) == count
 
 
+@pytest.mark.parametrize("unit", ["part", "auto"])
+def test_a_text_too_short_to_cut_is_refused_with_advice_that_works(unit, tmp_path):
+    (tmp_path / "a.txt").write_text("two words")
+    given = {"path": tmp_path / "a.txt"}
+    with pytest.raises(DataError, match="too few documents") as refused:
+        run(**given, split=SplitSettings(unit=unit))
+    message = str(refused.value)
+    assert "data.split.unit" not in message and "document_start" not in message
+    assert "set data.split.validation and data.split.test to 0" in message
+    placed, _, _ = run(**given, split=SplitSettings(unit=unit, validation=0, test=0))
+    assert placed == [("two words", "train")]
+    assert "set data.validation and data.test to text of your own" in message
+    own = {s: jsonl(tmp_path / f"{s}.jsonl", [f"other words of {s}"]) for s in ("validation", "test")}
+    placed, _, _ = run(**given, **own, split=SplitSettings(unit=unit))
+    assert sorted(split for _, split in placed) == ["test", "train", "validation"]
+
+
+def test_text_that_is_held_out_altogether_is_refused_without_advice_on_shares(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", ["the same words"])
+    own = {s: jsonl(tmp_path / f"{s}.jsonl", ["the same words", s]) for s in ("validation", "test")}
+    with pytest.raises(DataError, match=r"nothing is left to train on.*take copies") as refused:
+        run(path=path, **own)
+    assert "data.split." not in str(refused.value)
+
+
 def test_one_long_file_is_held_out_by_parts(tmp_path):
     paragraphs = ["\n".join(many(3, seed=i)) for i in range(300)]
     (tmp_path / "book.txt").write_text("\n\n".join(paragraphs))
@@ -122,7 +147,7 @@ def test_one_long_file_is_held_out_by_parts(tmp_path):
     assert {split for _, split in placed} == {"train", "validation", "test"}
     assert "".join(text for text, _ in placed) == "\n\n".join(paragraphs)
     assert all(text.endswith("\n\n") for text, _ in placed[:-1])
-    assert any("cut into parts" in note and "there are only 1" in note for note in findings.notes)
+    assert any("cut into parts" in note and "there is only 1 document." in note for note in findings.notes)
     with pytest.raises(DataError, match="too few documents"):
         run(path=tmp_path / "book.txt", split=SplitSettings(unit="document"))
 
@@ -176,9 +201,10 @@ def test_empty_documents_and_unknown_files_are_counted(tmp_path):
     [
         ({}, r"no text here\. Files must end in .*\.jsonl.*\.txt"),
         ({"a.pdf": b"x"}, r"no text here \(skipped: 1 \.pdf\)"),
-        ({"a.txt": b""}, "no text in 1 file "),
-        ({"a.txt": b" \n\n"}, "no text in 1 file .1 empty"),
-        ({"a.jsonl": b""}, "no text in 1 file "),
+        ({"a.txt": b""}, r"no text in 1 file \(no documents there\)\.$"),
+        ({"a.txt": b" \n\n"}, r"no text in 1 file \(1 document dropped: empty\)\.$"),
+        ({"a.txt": b" ", "b.txt": b"\n"}, r"no text in 2 files \(2 documents dropped: empty\)\.$"),
+        ({"a.jsonl": b""}, r"no text in 1 file \(no documents there\)\.$"),
     ],
 )
 def test_no_text_is_an_error_that_says_so(files, message, tmp_path):

@@ -76,12 +76,13 @@ def test_lone_surrogates_and_bad_bytes_reach_cleaning(tmp_path):
     [
         (b'{"text": "a"', r"a\.jsonl:2: not a JSON object: .* column"),
         (b'{"text": "a"} {"text": "b"}', r"a\.jsonl:2: .*Extra data"),
-        (b'["a"]', r"a\.jsonl:2: a JSON list"),
+        (b'["a"]', r"a\.jsonl:2: this is a list, not an object"),
         (
             b'{"body": "a", "id": 1}',
             r"a\.jsonl:2: there is no 'text'; there are: 'body', 'id'.*data\.text_key",
         ),
-        (b'{"text": 5}', r"a\.jsonl:2: 'text' is a int"),
+        (b'{"text": 5}', r"a\.jsonl:2: 'text' is an integer; it must be a string"),
+        (b'{"text": {"a": 1}}', r"a\.jsonl:2: 'text' is an object"),
         (b'{"text": ["a", 5]}', r"a\.jsonl:2: 'text' is a list"),
         (b"[" * 100_000, r"a\.jsonl:2: not a JSON object: nested too deeply"),
     ],

@@ -216,17 +216,14 @@ def choose_unit(reader: Reader, findings: Findings) -> None:
     """Whole documents or parts of them: sets `reader.part`
     by `split.unit`, and notes what was done and why."""
     settings = reader.settings
-    by_share = [
-        s for s in ("validation", "test") if getattr(settings, s) is None and getattr(settings.split, s) > 0
-    ]
-    if settings.split.unit == "document" or (settings.split.unit == "auto" and not by_share):
+    if settings.split.unit == "document" or (settings.split.unit == "auto" and not _by_share(settings)):
         return
     documents, characters = reader.count(FEW)
     if settings.split.unit == "auto" and documents >= FEW:
         return
     reader.part = PART if documents >= FEW else max(256, min(PART, characters // PARTS))
     why = (
-        f"there are only {documents} documents"
+        f"there {'is' if documents == 1 else 'are'} only {_counted(documents, 'document')}"
         if settings.split.unit == "auto"
         else 'split.unit = "part" asks for it'
     )
@@ -449,9 +446,12 @@ def _changed(where: str) -> DataError:
 
 
 def _nothing(settings: DataSettings, findings: Findings) -> DataError:
-    dropped = ", ".join(f"{drop.documents:,} {reason}" for reason, drop in findings.dropped.items())
+    dropped = [
+        f"{_counted(drop.documents, 'document')} dropped: {why}" for why, drop in findings.dropped.items()
+    ]
     files = _counted(findings.files, "file")
-    return DataError(f"{settings.path or settings.source}: no text in {files} ({dropped or 'empty'}).")
+    why = "; ".join(dropped) or "no documents there"
+    return DataError(f"{settings.path or settings.source}: no text in {files} ({why}).")
 
 
 def _counted(number: int, what: str) -> str:
@@ -459,9 +459,24 @@ def _counted(number: int, what: str) -> str:
 
 
 def _too_little(settings: DataSettings, what: str) -> DataError:
-    return DataError(
-        f"{settings.path or settings.source}: too few documents: {what}. Add documents; or set "
-        'data.document_start to a pattern of the lines that begin one; or data.split.unit = "part" to hold '
-        "out parts of documents; or data.validation and data.test to files that are held out; or, to hold "
-        "nothing out, data.split.validation and data.split.test to 0."
-    )
+    """Advises what can help with these settings, and nothing else."""
+    cures = ["Add text"]
+    if settings.split.unit == "document":
+        cures += [
+            "set data.document_start to a pattern of the lines that begin a document",
+            'set data.split.unit = "part" to hold out parts of documents',
+        ]
+    if by_share := _by_share(settings):
+        own = " and ".join(f"data.{split}" for split in by_share)
+        shares = " and ".join(f"data.split.{split}" for split in by_share)
+        cures.append(f"set {own} to text of your own that is held out")
+        cures.append(f"to hold nothing out, set {shares} to 0")
+    else:
+        cures.append("take copies of the held-out text out of it")
+    return DataError(f"{settings.path or settings.source}: too few documents: {what}. {'; or '.join(cures)}.")
+
+
+def _by_share(settings: DataSettings) -> list[str]:
+    """The splits that are held out as a share of the text, rather than not at all or from files."""
+    held_out = ("validation", "test")
+    return [s for s in held_out if getattr(settings, s) is None and getattr(settings.split, s) > 0]

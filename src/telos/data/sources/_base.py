@@ -23,6 +23,7 @@ from telos.errors import DataError
 __all__ = [
     "OPTIONAL",
     "Source",
+    "kind_of",
     "lines",
     "no_such_key",
     "open_bytes",
@@ -253,10 +254,17 @@ def record(values: Mapping[str, Any], text_key: str, id: str, path: Path) -> Doc
     if isinstance(text, list) and all(isinstance(line, str) for line in text):
         text = "\n".join(text)
     if not isinstance(text, str | None):
-        what = f"{text_key!r} is a {type(text).__name__}"
+        what = f"{text_key!r} is {kind_of(text)}"
         raise DataError(f"{path.parent / id}: {what}; it must be a string or a list of strings.")
     rest = {key: str(value) for key in OPTIONAL if (value := values.get(key)) is not None}
     return Document(text=text or "", id=id, **rest)
+
+
+def kind_of(value: Any) -> str:
+    """What a value of JSON or of a table is, with its article: `an integer`."""
+    names = {"int": "an integer", "float": "a number", "bool": "true or false", "NoneType": "null"}
+    names |= {"str": "a string", "list": "a list", "dict": "an object", "bytes": "binary data"}
+    return names.get(type(value).__name__, f"of the type {type(value).__name__}")
 
 
 def no_such_key(text_key: str, keys: Iterable[str], where: str) -> DataError:

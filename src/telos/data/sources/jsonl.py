@@ -45,6 +45,6 @@ def _parse(line: bytes, path: Path, number: int) -> Mapping[str, Any]:
         ) from None
     if not isinstance(value, dict):
         raise DataError(
-            f'{path}:{number}: a JSON {type(value).__name__}, not an object such as {{"text": "…"}}.'
+            f'{path}:{number}: this is {_base.kind_of(value)}, not an object such as {{"text": "…"}}.'
         )
     return value

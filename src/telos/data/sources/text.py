@@ -14,7 +14,7 @@ __all__ = ["Text"]
 
 @final
 class Text(Source):
-    """`.txt` and `.md`, plain or compressed."""
+    """`.txt`, `.text`, `.md` and `.markdown`, plain or compressed."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".txt", ".md", ".text", ".markdown")
 
