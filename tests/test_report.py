@@ -205,6 +205,10 @@ def test_own_notes_are_translated(tmp_path: Path) -> None:
     english, chinese = page_of(tmp_path).text, page_of(tmp_path, language="zh").text
     for note in notes:
         assert note in english and note not in chinese
+    lost = f"97.3% {likelihood.NOTE_UNKNOWN}"
+    (tmp_path / "evaluation.json").write_text(json.dumps({"test": {**score(""), "notes": [lost]}}))
+    assert lost in page_of(tmp_path).text
+    assert "97.3% 的字节是词表不认识的" in page_of(tmp_path, language="zh").text
 
 
 def test_both_languages_say_the_same_things() -> None:

@@ -253,7 +253,16 @@ def _notes(scores: Mapping[str, Any], words: Words) -> list[str]:
     """What the figures' notes say, each once; those that Telos itself makes in the page's language."""
     own = {text: name for name, text in _words("en").items()}
     notes = [note for figures in scores.values() for note in figures.get("notes", ())]
-    return [words[own[note]] if note in own else note for note in dict.fromkeys(notes)]
+    return [_translated(note, own, words) for note in dict.fromkeys(notes)]
+
+
+def _translated(note: str, own: Mapping[str, str], words: Words) -> str:
+    """A note of Telos's own, with or without a figure before it, in the page's language; others as they
+    are."""
+    figure, _, rest = note.partition(" ")
+    if rest in own:
+        return f"{figure} {words[own[rest]]}"
+    return words[own[note]] if note in own else note
 
 
 def _bars(scores: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:

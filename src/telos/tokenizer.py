@@ -46,7 +46,7 @@ from telos.vocabulary import (
 )
 from telos.words import starts
 
-__all__ = ["Encoded", "Stream", "Tokenizer", "TokenizerSettings", "train_tokenizer"]
+__all__ = ["Encoded", "Stream", "Tokenizer", "TokenizerSettings", "check_size", "train_tokenizer"]
 
 CHUNK = 1 << 16
 """Characters that are encoded at once, at most."""
@@ -191,6 +191,15 @@ class Tokenizer:
             before += len(chunk)
         return np.concatenate(ids), np.concatenate(at)
 
+    def unknown_in(self, text: str) -> tuple[int, int]:
+        """What of a text the vocabulary does not hold: how many tokens, and of how many bytes. The unknown
+        token's own name in the text, as in WikiText, is held."""
+        ids, at = self.encode_offsets(text)
+        runs = (text[begin:end] for begin, end in at[ids == self.unknown].tolist())
+        name = self._json["model"].get("unk_token")
+        sizes = [len(run.encode()) for run in runs if run != name]
+        return len(sizes), sum(sizes)
+
     def _chunks(self, text: str) -> Iterator[str]:
         if self.kind != "foreign":
             yield from cut(text, CHUNK)
@@ -312,15 +321,26 @@ def train_tokenizer(
     literal = [_literal(name) for name in specials]
     if settings.path is not None:
         return Tokenizer.load(settings.path, literal)
-    every = list(dict.fromkeys((*SPECIALS, *literal)))
-    extra = len(every)
-    least = LEAST.get(settings.kind, 0) + extra
-    unlimited = settings.kind == "word" and settings.size == 0
-    if settings.kind in LEAST and settings.size < least and not unlimited:
-        needs = f"{least - extra} for what every {settings.kind} vocabulary holds and {extra} special ones"
-        raise ConfigError(f"tokenizer.size = {settings.size}: must be at least {least}: {needs}.")
+    check_size(settings, specials)
+    every = _every_special(specials)
     chunks = (chunk for text in texts for chunk in cut(text, CHUNK))
-    return Tokenizer(LEARN[settings.kind](settings, chunks, max(0, settings.size - extra), every), literal)
+    size = max(0, settings.size - len(every))
+    return Tokenizer(LEARN[settings.kind](settings, chunks, size, every), literal)
+
+
+def check_size(settings: TokenizerSettings, specials: Sequence[str] = ()) -> None:
+    """Whether the size asked for can be, which is known before any text is.
+
+    Raises:
+        ConfigError: it does not hold the least that this kind needs.
+    """
+    least, extra = LEAST.get(settings.kind, 0), len(_every_special(specials))
+    unlimited = settings.kind == "word" and settings.size == 0
+    if settings.path is not None or settings.kind not in LEAST or unlimited:
+        return
+    if settings.size < least + extra:
+        needs = f"{least} for what every {settings.kind} vocabulary holds and {extra} special ones"
+        raise ConfigError(f"tokenizer.size = {settings.size}: must be at least {least + extra}: {needs}.")
 
 
 # ---- helpers
@@ -337,6 +357,10 @@ def _first_cover(at: Ids, places: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def _ids(values: Sequence[int]) -> Ids:
     return np.array(values, dtype=np.int64)
+
+
+def _every_special(specials: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys((*SPECIALS, *(_literal(name) for name in specials))))
 
 
 def _literal(name: str) -> str:

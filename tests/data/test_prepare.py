@@ -15,7 +15,7 @@ import pytest
 from telos.batch import Cut
 from telos.data import documents
 from telos.data import prepare as module
-from telos.data.card import read_card
+from telos.data.card import read_card, unknown_bytes
 from telos.data.corpus import Corpus
 from telos.data.prepare import prepare
 from telos.data.settings import CleanSettings, DataSettings
@@ -119,7 +119,8 @@ def test_a_flipped_byte_in_what_is_there_is_found_and_built_again(name, path, tm
     (first.folder / name).write_bytes(data)
     with pytest.raises(DataError, match=r"damaged|cannot be read|not a tokenizer"):
         first.verify()
-    again = prepare(DataSettings(path=path), BYTE, root)
+    with pytest.warns(RuntimeWarning, match=f"{first.folder.name} is damaged, and is made again: "):
+        again = prepare(DataSettings(path=path), BYTE, root)
     assert files(again.folder) == good
     assert not leftovers(root, first)
 
@@ -130,7 +131,8 @@ def test_a_missing_file_in_what_is_there_is_built_again(path, tmp_path):
     good = files(first.folder)
     for name in good:
         (first.folder / name).unlink()
-        assert files(prepare(DataSettings(path=path), BYTE, tmp_path / "root").folder) == good
+        with pytest.warns(RuntimeWarning, match="is made again"):
+            assert files(prepare(DataSettings(path=path), BYTE, tmp_path / "root").folder) == good
 
 
 def _prepare_when_told(path: str, root: str, told, answers) -> None:
@@ -258,13 +260,59 @@ def test_progress_is_told_by_stage(path, tmp_path):
 
 
 def test_a_vocabulary_that_is_too_large_for_the_text_is_noted(path, tmp_path):
-    prepared = prepare(DataSettings(path=path), TokenizerSettings(size=60_000), tmp_path / "root")
+    told: list[str] = []
+    prepared = prepare(
+        DataSettings(path=path),
+        TokenizerSettings(size=60_000),
+        tmp_path / "root",
+        progress=lambda stage, done, total: told.append(stage),
+    )
+    said = f"the vocabulary has {prepared.tokenizer.size:,} tokens instead of the 60,000 asked for"
+    assert any(stage.startswith(said) for stage in told)
     assert prepared.tokenizer.size < 60_000
     assert any(
         f"{prepared.tokenizer.size:,} tokens instead of the 60,000" in note for note in prepared.card.notes
     )
-    with pytest.raises(ConfigError, match=r"tokenizer\.size = 9: must be at least"):
-        prepare(DataSettings(path=path), TokenizerSettings(size=9), tmp_path / "root")
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"), [("bpe", 256 + 5), ("wordpiece", 511 + 5), ("unigram", 256 + 5), ("word", 2 + 5)]
+)
+def test_a_vocabulary_that_is_too_small_is_refused_before_any_text_is_read(kind, least, tmp_path):
+    nowhere = DataSettings(path=tmp_path / "no-such-file.txt")
+    with pytest.raises(ConfigError, match=rf"tokenizer\.size = {least - 1}: must be at least {least}"):
+        prepare(nowhere, TokenizerSettings(kind=kind, size=least - 1), tmp_path / "root")
+    with pytest.raises(DataError, match="no such file"):  # one more, and it is the text's turn
+        prepare(nowhere, TokenizerSettings(kind=kind, size=least), tmp_path / "root")
+
+
+def test_words_that_are_unknown_in_held_out_text_are_measured_and_warned_of(tmp_path):
+    """Chinese is written without spaces, so nearly every line is a word that no other text has."""
+    chinese = [f"床前明月光{i}\n疑是地上霜{i}" for i in range(60)]
+    data = DataSettings(path=jsonl(tmp_path / "a.jsonl", chinese))
+    with pytest.warns(
+        UserWarning, match=r'tokens of the (validation|test) split.*"bpe".*"character"'
+    ) as said:
+        prepared = prepare(data, TokenizerSettings(kind="word", size=0), tmp_path / "root")
+    assert len(said) == 2
+    for split in ("validation", "test"):
+        shards, lost = prepared.shards(split), prepared.card.vocabulary["held_out"][split]
+        # each text is two unknown words and a line end, which is known
+        assert lost["unknown"] == pytest.approx(2 / 3)
+        assert lost["unknown_bytes"] == pytest.approx(1 - len(shards) / shards.header.bytes)
+        assert unknown_bytes(shards.folder) == lost["unknown_bytes"]
+        assert f"Of the {split} split, 66.67% of the tokens" in prepared.card.markdown()
+    plain = prepare(data, BYTE, tmp_path / "root")  # and no warning
+    assert "held_out" not in plain.card.vocabulary
+
+
+def test_known_words_and_the_name_of_the_unknown_one_are_not_counted_as_lost(tmp_path):
+    spaced = [f"the cat {'sat' if i % 2 else 'ran'} <unk> on the mat {'very ' * i}" for i in range(60)]
+    data = DataSettings(path=jsonl(tmp_path / "a.jsonl", spaced))
+    card = prepare(data, TokenizerSettings(kind="word", size=0), tmp_path / "root").card
+    assert card.vocabulary["unknown"] > 0
+    for split in ("validation", "test"):
+        assert card.vocabulary["held_out"][split] == {"unknown": 0, "unknown_bytes": 0}
 
 
 def test_the_card_says_what_was_lost(tmp_path):
@@ -272,7 +320,8 @@ def test_the_card_says_what_was_lost(tmp_path):
     texts = [f"Wörter  und ☃ Zahl {i}" for i in range(40)] + ["Wörter  und ☃ Zahl 1"]
     path = jsonl(tmp_path / "a.jsonl", texts)
     lossy = DataSettings(path=path, clean=CleanSettings(lower=True, special_characters="remove"))
-    card = prepare(lossy, TokenizerSettings(kind="word", size=14), tmp_path / "root").card
+    with pytest.warns(UserWarning, match=r"25\.0% of the tokens of the (validation|test) split are"):
+        card = prepare(lossy, TokenizerSettings(kind="word", size=14), tmp_path / "root").card
     assert card.lossy == ("lower case", "special characters")
     assert card.cleaning["lower case"] == {"documents": 41, "characters": 82, "lossy": True}
     assert card.cleaning["special characters"] == {"documents": 41, "characters": 41, "lossy": True}

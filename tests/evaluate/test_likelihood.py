@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from telos.batch import Asked
+from telos.data.prepare import prepare
+from telos.data.settings import DataSettings
 from telos.data.shards import Shards
 from telos.errors import ConfigError, DataError
 from telos.evaluate import likelihood
@@ -198,6 +200,20 @@ def test_a_cut_document_of_a_lossy_vocabulary_has_no_bits_per_byte(tmp_path: Pat
     found = score(network, Causal(), shards, tokenizer, window=2, limit=2)
     assert found.truncated and found.bits_per_byte is None and found.loss > 0
     assert any("lossy" in note for note in found.notes)
+
+
+@pytest.mark.filterwarnings("ignore:.* of the tokens of the")  # the warning of preparation
+def test_what_a_lossy_vocabulary_loses_is_said_beside_the_figures(tmp_path: Path) -> None:
+    texts = [f"床前明月光{i}\n疑是地上霜{i}" for i in range(60)]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    settings = TokenizerSettings(kind="word", size=0)
+    prepared = prepare(DataSettings(path=tmp_path / "a.jsonl"), settings, tmp_path / "root")
+    network = network_of(MODELS["rotary"], prepared.tokenizer, WINDOW)
+    shards = prepared.shards("test")
+    found = score(network, Causal(), shards, prepared.tokenizer, window=WINDOW)
+    lost = 1 - len(shards) / shards.header.bytes  # all but one line end of each text
+    assert any(note.startswith(f"{lost:.1%} of the bytes of this split") for note in found.notes)
+    assert any("do not compare with those of other vocabularies" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("name", ["rotary", "gru"])

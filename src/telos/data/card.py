@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from telos.data import clean
-from telos.data.documents import Findings
+from telos.data.documents import Findings, counted
 from telos.data.settings import DataSettings
 from telos.errors import DataError
 from telos.tokenizer import Tokenizer
 
-__all__ = ["Card", "Counts", "Scripts", "read_card"]
+__all__ = ["Card", "Counts", "Scripts", "read_card", "unknown_bytes"]
 
 _BLOCKS = """
 0000 Common|0041 Latin|005b Common|0061 Latin|007b Common|00aa Latin|00ab Common|00ba Latin|00bb Common|00c0
@@ -122,7 +122,7 @@ class Card:
     def markdown(self) -> str:
         """The card as Markdown."""
         v = self.vocabulary
-        source = f"Source: {_plain(self.source)}, {self.files:,} files. Prepared as `{self.key}`."
+        source = f"Source: {_plain(self.source)}, {counted(self.files, 'file')}. Prepared as `{self.key}`."
         asked = f"asked for: {v['asked']:,}" if v["asked"] else "asked for: all"
         notes = "".join(f"- {_plain(note)}\n" for note in self.notes)
         parts = [
@@ -145,6 +145,11 @@ class Card:
         return (
             f"Lossy: {documents:.1%} of the documents ({size:.1%} of the bytes) do not come back from their "
             f"tokens byte for byte; {unknown:.2%} of the tokens stand for what it does not hold.\n"
+            + "".join(
+                f"\nOf the {split} split, {lost['unknown']:.2%} of the tokens and "
+                f"{lost['unknown_bytes']:.2%} of the bytes are unknown and do not come back.\n"
+                for split, lost in v.get("held_out", {}).items()
+            )
         )
 
     def _changes(self) -> str:
@@ -159,7 +164,9 @@ class Card:
             return "## Dropped\n\nNothing.\n"
         lines = ["## Dropped\n"]
         for reason, drop in self.dropped.items():
-            lines.append(f"- {reason}: {drop['documents']:,} documents, {drop['bytes']:,} bytes")
+            lines.append(
+                f"- {reason}: {counted(drop['documents'], 'document')}, {counted(drop['bytes'], 'byte')}"
+            )
             lines += [f"    - `{_plain(example)}`" for example in drop["examples"]]
         for suffix, count in self.skipped_files.items():
             lines.append(f"- files that no source reads: {count:,} {_plain(suffix) or 'without suffix'}")
@@ -183,6 +190,19 @@ def read_card(folder: Path) -> Card:
         raise DataError(
             f"{path}: the data card cannot be read: {error}. Delete the folder and prepare again."
         ) from None
+
+
+def unknown_bytes(split: Path) -> float | None:
+    """The share of a held-out split's bytes that its vocabulary does not hold, from the card beside the
+    split's folder; `None` where there is none, or nothing was measured.
+
+    Raises:
+        DataError: the card cannot be read.
+    """
+    if not (split.parent / "card.json").is_file():
+        return None
+    measured = read_card(split.parent).vocabulary.get("held_out", {}).get(split.name)
+    return None if measured is None else float(measured["unknown_bytes"])
 
 
 def make_card(

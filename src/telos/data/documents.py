@@ -23,7 +23,7 @@ from telos.data.sources._base import Source
 from telos.errors import DataError
 from telos.find import find, names
 
-__all__ = ["SPLITS", "Decisions", "Findings", "Kept", "Reader", "decide"]
+__all__ = ["SPLITS", "Decisions", "Findings", "Kept", "Reader", "counted", "decide"]
 
 SPLITS = ("train", "validation", "test")
 FEW = 20
@@ -223,7 +223,7 @@ def choose_unit(reader: Reader, findings: Findings) -> None:
         return
     reader.part = PART if documents >= FEW else max(256, min(PART, characters // PARTS))
     why = (
-        f"there {'is' if documents == 1 else 'are'} only {_counted(documents, 'document')}"
+        f"there {'is' if documents == 1 else 'are'} only {counted(documents, 'document')}"
         if settings.split.unit == "auto"
         else 'split.unit = "part" asks for it'
     )
@@ -383,7 +383,7 @@ class Cleaner:
     def _report_invalid(self, text: str, count: int, where: str) -> None:
         if self._policy == "refuse":
             raise DataError(
-                f"{where}: not UTF-8 ({_counted(count, 'bad byte')} in this text). If it is in another "
+                f"{where}: not UTF-8 ({counted(count, 'bad byte')} in this text). If it is in another "
                 "encoding, convert it: iconv -f GB18030 -t UTF-8 OLD > NEW for Chinese, -f LATIN1 for "
                 'western Europe; or set data.clean.invalid to "replace" or "drop".'
             )
@@ -447,14 +447,15 @@ def _changed(where: str) -> DataError:
 
 def _nothing(settings: DataSettings, findings: Findings) -> DataError:
     dropped = [
-        f"{_counted(drop.documents, 'document')} dropped: {why}" for why, drop in findings.dropped.items()
+        f"{counted(drop.documents, 'document')} dropped: {why}" for why, drop in findings.dropped.items()
     ]
-    files = _counted(findings.files, "file")
+    files = counted(findings.files, "file")
     why = "; ".join(dropped) or "no documents there"
     return DataError(f"{settings.path or settings.source}: no text in {files} ({why}).")
 
 
-def _counted(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """`1 file`, `2,000 files`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 

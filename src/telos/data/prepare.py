@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,9 +34,9 @@ from telos.data.documents import SPLITS, Decisions, Findings, Kept, Reader
 from telos.data.settings import DataSettings
 from telos.data.shards import COLUMNS, FORMAT, Shards, ShardWriter
 from telos.errors import DataError
-from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
+from telos.tokenizer import Tokenizer, TokenizerSettings, check_size, train_tokenizer
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "found", "key_of", "prepare"]
 
 VERSION = 1
 """Raised whenever the same input would give another result."""
@@ -43,6 +44,8 @@ BATCH = 1 << 21
 """Characters that are tokenised together, about."""
 MEASURED = 8_000_000
 """Bytes of text, about, that bytes per token by script is measured on."""
+TOO_MANY_UNKNOWN = 0.2
+"""A warning is given where more than this share of a held-out split's tokens are unknown."""
 
 
 class Progress(Protocol):
@@ -96,8 +99,14 @@ def prepare(
 
     Raises:
         DataError: the text cannot be read or is too little, or the disk is full. Nothing half-written keeps a
-        final name. ConfigError: the vocabulary that is asked for cannot be.
+        final name. ConfigError: the vocabulary that is asked for cannot be; a size
+        that is too small is refused before any text is read.
+
+    Warns:
+        RuntimeWarning: what was there is damaged, and is made again. UserWarning: the vocabulary does not
+        hold much of the held-out text.
     """
+    check_size(tokenizer, specials)
     findings = Findings()
     report = _now_and_then(progress) if progress else _silent
     job = _Job(data, tokenizer, specials, columns, Reader(data, findings), findings, report)
@@ -116,6 +125,25 @@ def prepare(
     ready = _open(folder)
     assert ready is not None, f"{folder} was just built"
     return ready
+
+
+def found(root: Path, key: str) -> Prepared | None:
+    """The prepared data `root`/KEY, read through but never written to; `None` if it is not there or damaged.
+    The text that it was made from is not needed."""
+    try:
+        return _read(root / key)
+    except DataError:
+        return None
+
+
+def key_of(data: DataSettings, tokenizer: TokenizerSettings, *, specials: Sequence[str] = ()) -> str:
+    """The key that the text has with these settings, without preparing it.
+
+    Raises:
+        DataError: the text cannot be read.
+    """
+    findings = Findings()
+    return _key(_Job(data, tokenizer, specials, (), Reader(data, findings), findings, _silent))
 
 
 class _Job(NamedTuple):
@@ -177,15 +205,25 @@ def _open(folder: Path) -> Prepared | None:
     if not folder.exists():
         return None
     try:
-        ready = Prepared(
-            folder=folder, tokenizer=Tokenizer.load(folder / "tokenizer.json"), card=read_card(folder)
+        return _read(folder)
+    except DataError as error:
+        warnings.warn(
+            f"The prepared data in {folder} is damaged, and is made again: {error}",
+            RuntimeWarning,
+            stacklevel=3,
         )
-        ready.verify()
-    except DataError:
         broken = folder.with_name(f".damaged-{folder.name}-{os.getpid()}")
         folder.rename(broken)
         shutil.rmtree(broken, ignore_errors=True)
         return None
+
+
+def _read(folder: Path) -> Prepared:
+    """What is in `folder`, whole to the last byte."""
+    ready = Prepared(
+        folder=folder, tokenizer=Tokenizer.load(folder / "tokenizer.json"), card=read_card(folder)
+    )
+    ready.verify()
     return ready
 
 
@@ -269,6 +307,7 @@ def _build(folder: Path, key: str, job: _Job) -> None:
     card = make_card(key, job.data, job.findings, counts, writing.scripts, vocabulary, tuple(writing.labels))
     tokenizer.save(folder / "tokenizer.json")
     card.write(folder)
+    _warn_of_unknown(tokenizer.kind, vocabulary)
     whole = {"files": {name: _digest(folder / name) for name in ("tokenizer.json", "card.json", "card.md")}}
     _write_synced(folder / "whole.json", json.dumps(whole))
 
@@ -286,7 +325,7 @@ def _learn(job: _Job, decisions: Decisions) -> tuple[Tokenizer, int]:
 
     tokenizer = train_tokenizer(job.settings, sample(), job.specials)
     decisions.sample.clear()
-    _note_size(job.settings, tokenizer, job.findings)
+    _note_size(job, tokenizer)
     return tokenizer, used
 
 
@@ -297,16 +336,32 @@ def _write_synced(path: Path, text: str) -> None:
         os.fsync(out.fileno())
 
 
-def _note_size(settings: TokenizerSettings, tokenizer: Tokenizer, findings: Findings) -> None:
-    if (
-        settings.path is None
-        and settings.kind in ("bpe", "wordpiece", "unigram")
-        and tokenizer.size < settings.size
-    ):
-        findings.notes.append(
-            f"The vocabulary has {tokenizer.size:,} tokens instead of the {settings.size:,} asked for: "
-            "the training text is too small for more. Add text, or ask for fewer (tokenizer.size)."
+def _note_size(job: _Job, tokenizer: Tokenizer) -> None:
+    """A vocabulary that is smaller than asked for is said on the way and noted on the card."""
+    settings = job.settings
+    learned = settings.path is None and settings.kind in ("bpe", "wordpiece", "unigram", "word")
+    if learned and tokenizer.size < settings.size:
+        what = (
+            f"he vocabulary has {tokenizer.size:,} tokens instead of the {settings.size:,} asked for: "
+            "the training text is too small for more"
         )
+        job.report(f"t{what}", 0, None)
+        job.findings.notes.append(f"T{what}. Add text, or ask for fewer (tokenizer.size).")
+
+
+def _warn_of_unknown(kind: str, vocabulary: Mapping[str, Any]) -> None:
+    """Held-out text of which much is unknown cannot be scored in earnest: its words are all one token."""
+    for split, lost in vocabulary.get("held_out", {}).items():
+        if lost["unknown"] > TOO_MANY_UNKNOWN:
+            other = "" if kind == "character" else ' or "character"'
+            warnings.warn(
+                f"{lost['unknown']:.1%} of the tokens of the {split} split are unknown, "
+                f"{lost['unknown_bytes']:.1%} of its bytes: this {kind} vocabulary does not suit the text, "
+                "and the figures will mean little. A word is what stands between spaces, which Chinese, "
+                f'for one, does not write. Set tokenizer.kind to "bpe" (nothing is ever unknown){other}.',
+                UserWarning,
+                stacklevel=2,
+            )
 
 
 def _batches(texts: Iterator[Kept]) -> Iterator[list[Kept]]:
@@ -331,6 +386,7 @@ class _Writing:
         self._counts = dict.fromkeys(SPLITS, Counts())
         self._changed = Counts()
         self._unknown = 0
+        self._lost = dict.fromkeys(SPLITS[1:], (0, 0))
         self.scripts = Scripts()
         self.labels: dict[str, int] = {}
 
@@ -371,11 +427,15 @@ class _Writing:
             if tokenizer.decode(ids) != kept.text:
                 self._changed += Counts(1, kept.bytes, len(kept.text), len(ids))
             self._unknown += int((ids == tokenizer.unknown).sum()) if tokenizer.unknown is not None else 0
+            if kept.split in self._lost and tokenizer.unknown is not None:
+                tokens, size = self._lost[kept.split]
+                more, longer = tokenizer.unknown_in(kept.text)
+                self._lost[kept.split] = tokens + more, size + longer
 
     def vocabulary(self) -> dict[str, Any]:
         """What the card says of the vocabulary."""
         tokenizer, total = self._tokenizer, sum(self._counts.values(), Counts())
-        return {
+        found = {
             "kind": tokenizer.kind,
             "size": tokenizer.size,
             "hash": tokenizer.hash,
@@ -384,6 +444,14 @@ class _Writing:
             "bytes_changed": self._changed.bytes / max(total.bytes, 1),
             "unknown": self._unknown / max(total.tokens, 1),
         }
+        if tokenizer.lossless or tokenizer.unknown is None:
+            return found
+        return {**found, "held_out": {split: self._lost_of(split) for split in self._lost}}
+
+    def _lost_of(self, split: str) -> dict[str, float]:
+        """Shares of a split's tokens and bytes that the vocabulary does not hold."""
+        (tokens, size), total = self._lost[split], self._counts[split]
+        return {"unknown": tokens / max(total.tokens, 1), "unknown_bytes": size / max(total.bytes, 1)}
 
     def close(self) -> dict[str, Counts]:
         """Everything to the disk."""

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from telos.batch import Asked, Batch, Cut, Example, Side
 from telos.config import Settings
+from telos.data.card import unknown_bytes
 from telos.data.corpus import Corpus
 from telos.data.packing import Row, collate, pack, singly
 from telos.data.shards import Shards
@@ -39,6 +40,11 @@ Precision = Literal["float32", "bfloat16"]
 
 NOTE_END = "The bits of each document's end token are counted."
 NOTE_LOSSY = "The vocabulary is lossy: what it cannot say costs nothing in bits per byte."
+NOTE_UNKNOWN = (
+    "of the bytes of this split are unknown to the vocabulary and do not come back from the tokens: "
+    "bits per byte do not compare with those of other vocabularies."
+)
+"""After the share as a percentage."""
 
 _BLOCK = 64
 """Batches whose pieces are read at a time, so that like lengths can share a batch in bounded memory."""
@@ -331,7 +337,7 @@ def _likelihood(
     if cut.end:
         notes = (*notes, NOTE_END)
     if not tokenizer.lossless:
-        notes = (*notes, NOTE_LOSSY)
+        notes = (*notes, *_lossy(shards))
     return Likelihood(
         nats=float(tally.nats),
         tokens=tokens,
@@ -349,6 +355,12 @@ def _likelihood(
         },
         notes=notes,
     )
+
+
+def _lossy(shards: Shards) -> tuple[str, ...]:
+    """What to say beside the figures of a lossy vocabulary; how much is lost where the data card says it."""
+    lost = unknown_bytes(shards.folder)
+    return (NOTE_LOSSY,) if lost is None else (NOTE_LOSSY, f"{lost:.1%} {NOTE_UNKNOWN}")
 
 
 def _bytes(shards: Shards, corpus: Corpus, tokenizer: Tokenizer, parts: Sequence[_Part]) -> int:
