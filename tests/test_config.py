@@ -84,16 +84,17 @@ def test_a_path_and_a_plain_string_need_no_quotes() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"inner": {"widht": 3}}, r"x\.toml: inner\.widht: is not a setting\. Did you mean 'width'\?"),
+        ({"inner": {"widht": 3}}, r"x\.toml: inner\.widht: is not a setting\. Did you mean 'inner\.width'\?"),
         ({"zzz": 3}, r"x\.toml: zzz: is not a setting\. There are: title, path, on, inner\."),
         ({"width": 3}, r"x\.toml: width: is not a setting\. Did you mean 'inner\.width'\?"),
-        ({"inner": {"KINDS": 3}}, r"x\.toml: inner\.KINDS: is not a setting\. Did you mean 'kinds'\?"),
+        ({"inner": {"KINDS": 3}}, r"x\.toml: inner\.KINDS: is not a setting\. Did you mean 'inner\.kinds'\?"),
         ({"inner": {"width": "3"}}, r"x\.toml: inner\.width = '3': .*integer"),
         ({"inner": {"width": 3.0}}, r"inner\.width = 3\.0: .*integer"),
         ({"inner": {"width": 0}}, r"inner\.width = 0: .*greater than or equal to 1"),
         ({"inner": {"rate": float("nan")}}, r"inner\.rate = nan: .*finite"),
         ({"on": 1}, r"on = 1: .*boolean"),
-        ({"inner": 3}, r"inner = 3: .*"),
+        ({"inner": 3}, r"inner = 3: expected a table"),
+        ({"inner": {"kinds": "x"}}, r"inner\.kinds = 'x': expected a list, for example"),
         ({"title": ["a"]}, r"title = \['a'\]: .*string"),
     ],
 )

@@ -118,12 +118,15 @@ def test_the_prepared_text_can_be_made_again(finished: Run, tmp_path: Path) -> N
     runs = tmp_path / "runs"
     shutil.copytree(finished.folder, runs / "small")
     opened = open_run(runs / "small", "cpu")
+    with pytest.warns(RuntimeWarning, match="made again"):
+        opened.evaluate("validation")
     assert opened.evaluate("test")["loss"] == finished.figures()["evaluation"]["test"]["loss"]
     changed = write_texts(tmp_path / "other", 40)
     recipe = (
         (runs / "small" / "recipe.toml").read_text().replace(str(finished.recipe.data.path), str(changed))
     )
     (runs / "small" / "recipe.toml").write_text(recipe)
+    shutil.rmtree(runs / "prepared")
     with pytest.raises(DataError, match="the text is not what this run was begun with"):
         open_run(runs / "small", "cpu").evaluate("test")
 
@@ -139,10 +142,11 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, texts: Path) -> None
 
 
 def test_a_run_without_a_checkpoint_says_so(finished: Run, tmp_path: Path) -> None:
-    (tmp_path / "recipe.toml").write_text((finished.folder / "recipe.toml").read_text())
-    (tmp_path / "tokenizer.json").write_text((finished.folder / "tokenizer.json").read_text())
-    with pytest.raises(CheckpointError, match="no whole checkpoint yet"):
-        open_run(tmp_path, "cpu").generate([""])
+    """Whether it failed while its text was prepared, or before it was first saved."""
+    for name in ("recipe.toml", "tokenizer.json"):
+        (tmp_path / name).write_text((finished.folder / name).read_text())
+        with pytest.raises(CheckpointError, match=r"not been trained yet: .* no whole checkpoint yet"):
+            open_run(tmp_path, "cpu")
 
 
 def test_a_broken_best_checkpoint_is_passed_over(texts: Path, tmp_path: Path) -> None:

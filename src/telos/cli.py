@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from telos import __version__
-from telos.errors import TelosError
+from telos.errors import TelosError, explained
 
 if TYPE_CHECKING:
     from telos.recipe import Recipe
@@ -20,8 +21,32 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+
+class _Stopped(Exception):
+    """Ctrl-C, while nothing was under way that had to be finished."""
+
+
+class _NobodyReads(Exception):
+    """Standard output was closed, as by `| head`."""
+
+
+class _Commands(TyperGroup):
+    """All commands; what stops them is told by `main`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            value = super().invoke(ctx)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            raise _Stopped from None
+        except BrokenPipeError:
+            raise _NobodyReads from None
+        return value
+
+
 app = typer.Typer(
     name="telos",
+    cls=_Commands,
     help="Train language models from text, and choose the training objective.",
     epilog="Start with: telos demo",
     no_args_is_help=True,
@@ -144,8 +169,7 @@ def evaluate(
         for name, value in (("window", window), ("stride", stride), ("batch", batch))
         if value is not None
     }
-    settings = type(opened.recipe.evaluate).model_validate({**opened.recipe.evaluate.table(), **given})
-    figures = opened.evaluate(split, settings)
+    figures = opened.evaluate(split, opened.evaluate_settings(given))
     _print(figures, "\n".join(_score_lines(figures)), as_json)
 
 
@@ -331,6 +355,15 @@ def main() -> None:
             raise
         print(f"telos: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except OSError as error:
+        if "--debug" in sys.argv or error.errno is None:
+            raise
+        print(f"telos: {error.filename or 'the operating system'}: {explained(error)}", file=sys.stderr)
+        sys.exit(2)
+    except (_Stopped, KeyboardInterrupt):
         print("Stopped.", file=sys.stderr)
         sys.exit(130)
+    except _NobodyReads:
+        # What is still to be written goes nowhere, so that the interpreter does not complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

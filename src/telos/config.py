@@ -29,7 +29,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from telos.errors import ConfigError
-from telos.find import find, names, suggestion
+from telos.find import find, names, nearest
 
 __all__ = [
     "Lax",
@@ -65,8 +65,9 @@ class Settings(BaseModel):
             for key in given:
                 if key not in cls.model_fields:
                     there_are = f" There are: {', '.join(cls.model_fields)}."
-                    hint = suggestion(str(key), list(cls.model_fields)) or there_are
-                    context = {"key": str(key), "hint": hint, "deeper": _deeper(cls, str(key))}
+                    near = nearest(str(key), list(cls.model_fields))
+                    deeper = _deeper(cls, str(key)) or ([near] if near else [])
+                    context = {"key": str(key), "hint": there_are, "deeper": deeper}
                     raise PydanticCustomError("telos", "is not a setting.{hint}", context)
         return given
 
@@ -143,8 +144,11 @@ def read(kind: type[S], given: Mapping[str, Any], source: str = "recipe") -> S:
 
 def _explain(errors: Iterable[Any], prefix: tuple[Any, ...]) -> list[str]:
     lines = []
+    errors = list(errors)
     for error in errors:
         place = prefix + tuple(part for part in error["loc"] if not str(part).startswith("function-"))
+        if error["type"] == "too_short" and any(_is_within(other, error) for other in errors):
+            continue  # too short only because what is wrong in it does not count
         context = error.get("ctx", {})
         if error["type"] == "nested":
             lines += _explain(context["errors"], place)
@@ -153,14 +157,33 @@ def _explain(errors: Iterable[Any], prefix: tuple[Any, ...]) -> list[str]:
             message = f"is not a setting. Did you mean {meant}?" if meant else error["msg"]
             lines.append(f"{_dotted((*place, context['key']))}: {message}")
         elif error["type"] == "missing":
-            lines.append(f"{_dotted(place)}: must be given.")
+            example = _EXAMPLES.get(str(place[-1]), "") if place else ""
+            lines.append(f"{_dotted(place)}: must be given{example}.")
         else:
-            message = error["msg"].removeprefix("Value error, ")
+            message = _IN_OUR_WORDS.get(error["type"]) or error["msg"].removeprefix("Value error, ")
             where = _dotted(place)
             given = error["input"]
             shown = f" = {given!r}" if isinstance(given, str | int | float | list) and where else ""
             lines.append(f"{where}{shown}: {message}" if where else message)
     return lines
+
+
+_EXAMPLES = {"of": ', for example of = ["causal"]'}
+"""What is added for a setting that is missing, by its name."""
+_IN_OUR_WORDS = {
+    "model_type": "expected a table",
+    "model_attributes_type": "expected a table",
+    "dict_type": "expected a table",
+    "is_instance_of": "expected a name or a table",
+    "tuple_type": 'expected a list, for example ["."]',
+    "list_type": 'expected a list, for example ["."]',
+}
+"""For pydantic's errors that speak of Python's types."""
+
+
+def _is_within(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> bool:
+    """Whether one error is about something inside of what the other is about."""
+    return len(inner["loc"]) > len(outer["loc"]) and inner["loc"][: len(outer["loc"])] == outer["loc"]
 
 
 def _dotted(place: Sequence[Any]) -> str:

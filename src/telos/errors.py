@@ -10,7 +10,9 @@ A message says what happened, what was expected and how to mend it, and names th
 Our own mistakes are `assert`s, never one of these.
 """
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "TelosError", "TrainingError"]
+import errno
+
+__all__ = ["CheckpointError", "ConfigError", "DataError", "TelosError", "TrainingError", "explained"]
 
 
 class TelosError(Exception):
@@ -31,3 +33,24 @@ class CheckpointError(TelosError):
 
 class TrainingError(TelosError):
     """Training cannot go on."""
+
+
+_FULL = "the disk is full, or a quota is. Make room, or choose a folder on another disk (--runs)."
+_OCCUPIED = "a file is where a folder should be. Move it away, or choose another folder (--runs)."
+_CLOSED = "this user may not write or read there. Change its permissions, or choose another folder (--runs)."
+_WAYS_OUT = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL,
+    errno.EROFS: "the file system is read-only. Choose a folder that can be written (--runs).",
+    errno.EACCES: _CLOSED,
+    errno.EPERM: _CLOSED,
+    errno.ENOTDIR: _OCCUPIED,
+    errno.EEXIST: _OCCUPIED,
+    errno.EMFILE: "too many files are open. Allow more: ulimit -n 4096.",
+}
+
+
+def explained(error: OSError) -> str:
+    """What the operating system refused, and how to mend it where that is known; without the path."""
+    return _WAYS_OUT.get(error.errno or 0, f"{error.strerror or error}.")

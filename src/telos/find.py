@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from telos.errors import ConfigError
 
-__all__ = ["find", "names", "suggestion"]
+__all__ = ["find", "names", "nearest", "suggestion"]
 
 T = TypeVar("T")
 
@@ -25,11 +25,17 @@ def names(package: ModuleType) -> list[str]:
     )
 
 
-def suggestion(wrong: str, known: list[str]) -> str:
-    """` Did you mean 'x'?`, or nothing when no known name is close. Capitals do not count."""
+def suggestion(wrong: str, known: list[str], cutoff: float = 0.5) -> str:
+    """` Did you mean 'x'?`, or nothing when no known name is that much alike. Capitals do not count."""
+    near = nearest(wrong, known, cutoff)
+    return f" Did you mean {near!r}?" if near else ""
+
+
+def nearest(wrong: str, known: list[str], cutoff: float = 0.5) -> str:
+    """The known name that is most like `wrong`, or nothing; see `suggestion`."""
     by_lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(wrong.lower(), by_lower, n=1, cutoff=0.5)
-    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+    close = difflib.get_close_matches(wrong.lower(), by_lower, n=1, cutoff=cutoff)
+    return by_lower[close[0]] if close else ""
 
 
 def find(package: ModuleType, name: str, base: type[T]) -> type[T]:

@@ -70,6 +70,8 @@ class Recipe(Settings):
     @field_validator("name")
     @classmethod
     def _name_is_a_folder(cls, name: str) -> str:
+        if not name:
+            raise ValueError("must not be empty: it is the name of the run's folder, runs/NAME")
         letters = name.replace("-", "").replace("_", "").replace(".", "")
         if (
             not letters.isalnum()

@@ -18,7 +18,7 @@ import torch
 from telos import models, shipped
 from telos.config import override, read, read_toml
 from telos.data.corpus import Corpus
-from telos.data.prepare import Prepared
+from telos.data.prepare import Prepared, found, key_of
 from telos.data.prepare import prepare as prepare_text
 from telos.data.shards import Shards
 from telos.doctor import choose_device, hardware
@@ -27,7 +27,20 @@ from telos.evaluate.compression import compress, document_texts, unavailable
 from telos.evaluate.likelihood import EvaluateSettings, Likelihood, score
 from telos.explain.neighbours import Neighbours, neighbours
 from telos.find import find
-from telos.folder import alone, read_json, read_recipe, same_text, settle, write_json, write_text
+from telos.folder import (
+    LOST,
+    adopt,
+    alone,
+    evaluated_step,
+    read_json,
+    read_recipe,
+    same_text,
+    saved_before,
+    settle,
+    text_key,
+    write_json,
+    write_text,
+)
 from telos.generate.left_to_right import GenerateSettings, OnText, Sample, generate
 from telos.models._base import Model, Network, Sizes
 from telos.models._initial import initialise
@@ -45,6 +58,10 @@ from telos.train.precision import Precision
 __all__ = ["Run", "fit", "load_recipe", "open_run", "prepare"]
 
 RUNS = Path("runs")
+SKIPPED = (
+    "their loss or gradient was not finite, or nothing was asked in them, and they changed nothing. Lower "
+    'train.optimizer.rate, raise train.schedule.warmup, or set train.compute.precision = "float32".'
+)
 VALIDATED = 100_000
 """Tokens that an evaluation on the way scores, about: always the same ones."""
 
@@ -114,9 +131,11 @@ def fit(
     with alone(folder):
         settle(folder, recipe, new)
         prepared = prepare(recipe, root, display=display)
-        same_text(folder, prepared.card.key)
-        prepared.tokenizer.save(folder / "tokenizer.json")
-        prepared.card.write(folder)
+        same_text(folder, prepared.card.key, recipe)
+        adopt(folder, recipe)
+        write_text(folder / "tokenizer.json", (prepared.folder / "tokenizer.json").read_text("utf-8"))
+        write_json(folder / "card.json", asdict(prepared.card))
+        write_text(folder / "card.md", prepared.card.markdown())
         outcome = _train(folder, recipe, prepared, chosen, display)
         run = Run(folder, chosen, prepared, outcome)
         if outcome.reason == "budget":
@@ -132,6 +151,11 @@ def open_run(path: str | Path, device: str = "auto") -> "Run":
     """
     folder = Path(path)
     read_recipe(folder)
+    if not (folder / "tokenizer.json").is_file() or not saved_before(folder):
+        raise CheckpointError(
+            f"{folder}: this run has not been trained yet: there is no whole checkpoint yet. "
+            "Train first: telos train …"
+        )
     return Run(folder, choose_device(device))
 
 
@@ -171,16 +195,10 @@ class Run:
             CheckpointError: there is none.
         """
         folder = self.folder / "checkpoints"
-        best = checkpoint.best(folder)
-        if best is not None:
-            try:
-                return checkpoint.load(best)
-            except CheckpointError as error:
-                warnings.warn(f"{error} The newest checkpoint is used instead.", RuntimeWarning, stacklevel=3)
-        newest = checkpoint.newest_valid(folder)
-        if newest is None:
-            raise CheckpointError(f"{folder}: there is no whole checkpoint yet. Train first: telos train …")
-        return checkpoint.load(newest)
+        chosen = checkpoint.newest_valid(folder, first=checkpoint.best(folder))
+        if chosen is None:
+            raise CheckpointError(f"{folder}: none of the run's checkpoints is whole. {LOST}")
+        return checkpoint.load(chosen)
 
     @cached_property
     def network(self) -> Network:
@@ -199,9 +217,34 @@ class Run:
         if split not in ("train", "validation", "test"):
             raise ConfigError(f"split = {split!r}: there are train, validation and test.")
         if self._prepared is None:
-            self._prepared = prepare(self.recipe, self.folder.parent)
-            same_text(self.folder, self._prepared.card.key)
+            self._prepared = self._recorded() or self._prepared_again()
         return self._prepared.shards(split)
+
+    def _recorded(self) -> Prepared | None:
+        """The prepared data that the run's card names, if it is whole, in prepared/KEY beside the run."""
+        key = text_key(self.folder)
+        return found(self._beside() / "prepared", key) if key else None
+
+    def _prepared_again(self) -> Prepared:
+        """From the text, into prepared/ beside the run, where it is still the run's text."""
+        place = self._beside() / "prepared"
+        specials = self.recipe.objective.specials()
+        try:
+            key = key_of(self.recipe.data, self.recipe.tokenizer, specials=specials)
+        except DataError as error:
+            raise DataError(
+                f"{self.folder}: the prepared text that this run was trained on is not in {place}, and the "
+                f"text that it was made from cannot be read either: {error} Put one of them back: a run "
+                "finds its prepared text in prepared/ beside its own folder."
+            ) from None
+        same_text(self.folder, key, self.recipe)
+        message = f"The prepared text of this run is not there any more; it is made again in {place}."
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+        return prepare(self.recipe, self._beside())
+
+    def _beside(self) -> Path:
+        """The folder that the run's folder is in."""
+        return self.folder.absolute().parent if self.folder.name else self.folder.resolve().parent
 
     def evaluate(self, split: str = "test", settings: EvaluateSettings | None = None) -> dict[str, Any]:
         """How well it predicts a whole split: `loss` in nats per token, `perplexity`, `bits_per_byte` and
@@ -267,6 +310,15 @@ class Run:
         """
         return read(GenerateSettings, override(self.recipe.generate.table(), overrides), "generate")
 
+    def evaluate_settings(self, given: Mapping[str, Any]) -> EvaluateSettings:
+        """The recipe's settings of evaluation with `given` laid over them.
+
+        Raises:
+            ConfigError: one of them is wrong.
+        """
+        table = self.recipe.table()
+        return read(Recipe, {**table, "evaluate": {**table["evaluate"], **given}}, "settings").evaluate
+
     def neighbours(self, words: Sequence[str], count: int = 10) -> list[Neighbours]:
         """The nearest words to each of `words` by the input embedding."""
         return neighbours(self.network, self.tokenizer, words, count)
@@ -284,11 +336,9 @@ class Run:
     def conclude(self, display: Display) -> None:
         """After training: score the held-out text, draw samples,
         write the report. Done before, it is not done again."""
-        path = self.folder / "evaluation.json"
-        done = read_json(path) if path.exists() else {}
-        if done.get("test", {}).get("step") != self.saved.step:
+        if evaluated_step(self.folder) != self.saved.step:
             display.say("Evaluating on the held-out test split …")
-            write_json(path, {"test": self._evaluated("test")})
+            write_json(self.folder / "evaluation.json", {"test": self._evaluated("test")})
             self._draw(display)
         self.report()
 
@@ -335,6 +385,8 @@ def _train(
     )
     trainer.validate = _validate(recipe, prepared, device, trainer.state.precision)
     step = trainer.resume()
+    if not step and saved_before(folder):
+        raise CheckpointError(f"{folder}: this run was trained, but none of its checkpoints is whole. {LOST}")
     machine = {
         **hardware(device),
         "precision": trainer.state.precision,
@@ -344,11 +396,17 @@ def _train(
     words = (
         f"{machine['parameters']:,} parameters, {prepared.card.splits['train']['tokens']:,} tokens of text"
     )
-    display.say(
-        f"{'Going on at step ' + str(step) if step else 'Training'}: {words}, on {machine['device']} in "
-        f"{machine['precision']}"
-    )
-    return trainer.run()
+    if trainer.finished:
+        more = "Raise train.budget to go on, or give --new to start over."
+        display.say(f"{folder} is finished (step {step} of its budget). {more}")
+    else:
+        begin = f"Going on at step {step}" if step else "Training"
+        display.say(f"{begin}: {words}, on {machine['device']} in {machine['precision']}")
+    outcome = trainer.run()
+    skipped = trainer.state.counters.skipped
+    if skipped:
+        display.say(f"Warning: {skipped} of {outcome.step} steps were skipped: {SKIPPED}")
+    return outcome
 
 
 def _sizes(recipe: Recipe, tokenizer: Tokenizer) -> Sizes:

@@ -21,7 +21,7 @@ def path_of(name: str) -> Path:
     """
     known = [path.stem for path in sorted(_folder().glob("*.toml"))]
     if name not in known:
-        hint = suggestion(name, known)
+        hint = suggestion(name, known, cutoff=0.7)
         raise ConfigError(
             f"{name!r} is no file or folder, nor a recipe that comes with Telos.{hint} Recipes: "
             f"{', '.join(known)}."

@@ -23,7 +23,7 @@ def a_smaller_budget_is_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{RUN}test_changed_text_is_refused_by_name", trap=47)
 def the_text_may_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("telos.run.same_text", lambda folder, key: None)
+    monkeypatch.setattr("telos.run.same_text", lambda folder, key, recipe: None)
 
 
 @mutant(kills=f"{RUN}test_two_processes_do_not_train_one_run")

@@ -73,6 +73,8 @@ def save(
         _publish(temporary, target)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # where nothing was ever saved, none is missing
         raise CheckpointError(
             f"{target}: the checkpoint could not be written: {_reason(error)} Earlier ones are untouched. "
             "Make room, or lower train.watch.keep, and start the run again: it goes on from the newest one."
@@ -83,19 +85,26 @@ def save(
     return target
 
 
-def newest_valid(folder: Path) -> Path | None:
-    """The newest checkpoint in `folder` that is whole; broken ones are passed over with a warning.
+def newest_valid(folder: Path, first: Path | None = None) -> Path | None:
+    """The newest checkpoint in `folder` that is whole, or `first` where that is; broken ones are passed over
+    with one warning that names them all, and the one that is used.
 
     Raises:
         CheckpointError: the newest was written by a later version of Telos.
     """
-    for path in reversed(_all(folder)):
+    broken: list[str] = []
+    for path in dict.fromkeys([*([first] if first else []), *reversed(_all(folder))]):
         try:
             _verified(path)
         except _Broken as error:
-            warnings.warn(f"{error} An older checkpoint is used instead.", RuntimeWarning, stacklevel=2)
+            broken.append(str(error))
         else:
+            if broken:
+                instead = f"The newest whole checkpoint is used instead: {path.name}."
+                warnings.warn(" ".join([*broken, instead]), RuntimeWarning, stacklevel=2)
             return path
+    if broken:
+        warnings.warn(" ".join(broken), RuntimeWarning, stacklevel=2)
     return None
 
 

@@ -56,7 +56,7 @@ class _Plain(Display):
         now = time.monotonic()
         if now - self._last >= _EVERY or share >= 1:
             self._last = now
-            self.say(f"step {step} ({share:.1%})  {_figures(loss, speed, left)}")
+            self.say(f"step {step} ({min(share, 1.0):.1%})  {_figures(loss, speed, left)}")
 
     def say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)

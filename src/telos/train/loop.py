@@ -338,6 +338,11 @@ class Trainer:
     def _due(self, every: int) -> bool:
         return every > 0 and self.state.step > 0 and self.state.step % every == 0
 
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is used up."""
+        return self._share() >= 1
+
     def _share(self) -> float:
         """How much of the budget is used: 1 or more at the end."""
         state = self.state
