@@ -2,6 +2,8 @@
 and the objective that CONTRIBUTING.md adds keeps the contract of objectives."""
 
 import ast
+import csv
+import gzip
 import hashlib
 import re
 import sys
@@ -15,8 +17,12 @@ import telos
 from telos import errors, models, objectives, optim
 from telos.config import override, read
 from telos.data import sources
+from telos.data.prepare import prepare
+from telos.data.settings import DataSettings
 from telos.find import names
 from telos.recipe import Recipe
+from telos.tokenizer import TokenizerSettings
+from tests.contract import test_sources
 from tests.contract.objective_checks import CHECKS
 from tests.contract.world import make_objective
 from tests.small import write_texts
@@ -43,24 +49,33 @@ def prose(page: Path) -> str:
     return FENCE.sub("", page.read_text(encoding="utf-8"))
 
 
-# ---- the objective that CONTRIBUTING.md adds
+# ---- the objective and the source that CONTRIBUTING.md adds
 
 
 @pytest.fixture
 def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The name of the objective, whose file lies where `find` sees it for as long as the test lasts."""
+    yield from add_member(objectives, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def added_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The same of the source."""
+    yield from add_member(sources, tmp_path, monkeypatch)
+
+
+def add_member(package: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    found = re.search(
-        r"<!-- file: src/telos/objectives/(\w+)\.py -->\n```python\n(.*?)^```", text, re.M | re.S
-    )
-    assert found, "CONTRIBUTING.md shows no file of an objective"
+    place = re.escape(package.__name__.replace(".", "/"))
+    found = re.search(rf"<!-- file: src/{place}/(\w+)\.py -->\n```python\n(.*?)^```", text, re.M | re.S)
+    assert found, f"CONTRIBUTING.md shows no file of {package.__name__}"
     folder = tmp_path / "members"
     folder.mkdir()
     (folder / f"{found[1]}.py").write_text(found[2], encoding="utf-8")
-    monkeypatch.setattr(objectives, "__path__", [*objectives.__path__, str(folder)])
-    monkeypatch.delitem(sys.modules, f"telos.objectives.{found[1]}", raising=False)
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+    monkeypatch.delitem(sys.modules, f"{package.__name__}.{found[1]}", raising=False)
     yield found[1]
-    sys.modules.pop(f"telos.objectives.{found[1]}", None)
+    sys.modules.pop(f"{package.__name__}.{found[1]}", None)
 
 
 def test_the_objective_that_contributing_adds_keeps_the_contract(added: str, tmp_path: Path) -> None:
@@ -75,6 +90,40 @@ def test_the_objective_that_contributing_adds_trains(added: str, tmp_path: Path)
     run = telos.fit(read(Recipe, override(given, TINY)), tmp_path / "runs")
     assert run.figures()["evaluation"]["test"]["kind"] == "pseudo"
     assert run.figures()["evaluation"]["test"]["bits_per_byte"] is None
+
+
+def test_the_source_that_contributing_adds_keeps_the_contract(
+    added_source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, texts: tuple[str, ...]) -> None:
+        path.mkdir()
+        with (path / "all.csv").open("w", encoding="utf-8", newline="") as out:
+            csv.writer(out).writerows([["text"], *([text] for text in texts)])
+
+    monkeypatch.setitem(test_sources.WRITERS, added_source, write)
+    test_sources.test_it_reads_files_or_brings_its_own(added_source)
+    for check in (
+        test_sources.test_every_text_comes_back_in_order,
+        test_sources.test_ids_tell_documents_apart_within_a_file,
+        test_sources.test_an_empty_file_holds_nothing_or_is_refused,
+        test_sources.test_rubbish_is_named_or_kept_never_dropped_in_silence,
+        test_sources.test_compressed_files_say_the_same,
+    ):
+        (tmp_path / check.__name__).mkdir()
+        check(added_source, tmp_path / check.__name__)
+
+
+def test_the_source_that_contributing_adds_is_prepared(added_source: str, tmp_path: Path) -> None:
+    """Beside files of another format, compressed, and with the recipe's own name of the column."""
+    (tmp_path / "texts").mkdir()
+    rows = "".join(f"{i},床前明月光 and row {i}\n" for i in range(40))
+    (tmp_path / "texts" / f"a.{added_source}.gz").write_bytes(gzip.compress(f"id,body\n{rows}".encode()))
+    (tmp_path / "texts" / "b.jsonl").write_text('{"body": "plain"}\n', encoding="utf-8")
+    data = DataSettings(path=tmp_path / "texts", text_key="body")
+    prepared = prepare(data, TokenizerSettings(kind="byte"), tmp_path / "runs")
+    shards = [prepared.shards(split) for split in ("train", "validation", "test")]
+    texts = {prepared.tokenizer.decode(s.document(i)) for s in shards for i in range(len(s))}
+    assert texts == {"plain", *(f"床前明月光 and row {i}" for i in range(40))}
 
 
 # ---- whole
@@ -187,7 +236,9 @@ def test_every_message_on_the_page_of_troubleshooting_is_one_that_the_program_sa
 
 def test_the_page_of_troubleshooting_explains_every_kind_of_error() -> None:
     text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
-    for name in errors.__all__:
+    kinds = [name for name in errors.__all__ if isinstance(getattr(errors, name), type)]
+    assert len(kinds) >= 5
+    for name in kinds:
         assert name in text
 
 
