@@ -1,8 +1,10 @@
 """A run from end to end: what is written, how it goes on, and what is refused."""
 
 import json
+import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import torch
 import telos
 from telos.config import read_toml
 from telos.errors import CheckpointError, ConfigError, DataError
+from telos.folder import read_json
 from telos.recipe import Recipe
 from telos.run import Run, fit, load_recipe, open_run
+from telos.train.display import Quiet
 from tests.small import NARROW, SHRUNK, last_weights, write_texts
 
 
@@ -113,8 +117,6 @@ def test_an_opened_run_is_the_one_that_was_trained(finished: Run) -> None:
 
 def test_the_prepared_text_can_be_made_again(finished: Run, tmp_path: Path) -> None:
     """A run evaluates though `runs/prepared` was deleted; not if the text has changed since."""
-    import shutil
-
     runs = tmp_path / "runs"
     shutil.copytree(finished.folder, runs / "small")
     opened = open_run(runs / "small", "cpu")
@@ -147,6 +149,78 @@ def test_a_run_without_a_checkpoint_says_so(finished: Run, tmp_path: Path) -> No
         (tmp_path / name).write_text((finished.folder / name).read_text())
         with pytest.raises(CheckpointError, match=r"not been trained yet: .* no whole checkpoint yet"):
             open_run(tmp_path, "cpu")
+
+
+def test_a_run_that_was_never_saved_takes_other_settings_and_other_text(texts: Path, tmp_path: Path) -> None:
+    """It failed before its first step: nothing of it can be spoiled."""
+    with pytest.raises(DataError, match="there is no such file or folder"):
+        fit(small(tmp_path / "nowhere"), tmp_path)
+    (tmp_path / "small" / "card.json").write_text('{"key": "of other text"}')
+    run = fit(small(texts, "model.width=32"), tmp_path)
+    assert read_toml(run.folder / "recipe.toml") == run.recipe.table()
+    assert run.recipe.model.width == 32 and run.saved.step == 2
+
+
+@pytest.mark.parametrize("lost", ["deleted", "emptied", "damaged"])
+def test_a_trained_run_without_checkpoints_is_not_begun_again(lost: str, texts: Path, tmp_path: Path) -> None:
+    run = fit(small(texts), tmp_path)
+    checkpoints = run.folder / "checkpoints"
+    if lost == "damaged":
+        for path in checkpoints.glob("step-*/model.safetensors"):
+            path.write_bytes(b"")
+    else:
+        shutil.rmtree(checkpoints)
+    if lost == "emptied":
+        checkpoints.mkdir()
+    before = (run.folder / "metrics.jsonl").read_bytes()
+    with warnings.catch_warnings(), pytest.raises(CheckpointError, match=r"(?s)none of its .*give --new"):
+        warnings.simplefilter("ignore")
+        fit(small(texts), tmp_path)
+    assert (run.folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_evaluates_without_its_text_wherever_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prepared text that the run's card names is enough; without it and the text, nothing is made up."""
+    write_texts(tmp_path / "texts")
+    monkeypatch.chdir(tmp_path)
+    figures = fit(small(Path("texts")), "runs").figures()["evaluation"]["test"]
+    (tmp_path / "texts").rename(tmp_path / "gone")
+    monkeypatch.chdir(tmp_path / "runs" / "small")
+    before = sorted(tmp_path.rglob("*"))
+    assert open_run(".", "cpu").evaluate("test")["loss"] == figures["loss"]
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "runs" / "small").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"(?s)not in .*prepared, and the text .* cannot be read either"):
+        open_run(tmp_path / "elsewhere", "cpu").evaluate("test")
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_what_was_skipped_and_what_is_finished_is_said(texts: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listener(Quiet):  # type: ignore[misc]
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    broken = "train.optimizer={name='sgd', rate=1e30}"
+    run = fit(small(texts, broken, "train.compute.clip=0.0"), tmp_path, display=Listener())
+    assert any("1 of 2 steps were skipped" in line for line in said), said
+    assert "1 of 2 steps were skipped" in (run.folder / "report.html").read_text(encoding="utf-8")
+    said.clear()
+    fit(run.recipe, tmp_path, display=Listener())
+    assert any("is finished (step 2 of its budget). Raise train.budget" in line for line in said), said
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"test": {"step": "x"}}'])
+def test_broken_figures_are_made_anew(text: str, finished: Run) -> None:
+    path = finished.folder / "evaluation.json"
+    before = read_json(path)["test"]["loss"]
+    path.write_text(text)
+    with pytest.warns(RuntimeWarning, match="made anew"):
+        again = fit(finished.recipe, finished.folder.parent)
+    assert again.figures()["evaluation"]["test"]["loss"] == before
 
 
 def test_a_broken_best_checkpoint_is_passed_over(texts: Path, tmp_path: Path) -> None:
@@ -256,8 +330,13 @@ def test_changed_text_is_refused_by_name(tmp_path: Path) -> None:
     fit(small(texts), tmp_path)
     with (texts / "000.txt").open("a") as file:
         file.write("One more line.\n")
+    recipe = (tmp_path / "small" / "recipe.toml").read_bytes()
     with pytest.raises(DataError, match="the text is not what this run was begun with"):
         fit(small(texts), tmp_path)
+    other = write_texts(tmp_path / "other", first=500)
+    with pytest.raises(DataError, match=rf"(?s){texts}.*{other}.*name=…"):
+        fit(small(other), tmp_path)
+    assert (tmp_path / "small" / "recipe.toml").read_bytes() == recipe
 
 
 def test_the_same_text_elsewhere_is_the_same_text(tmp_path: Path) -> None:

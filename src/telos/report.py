@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from telos import __version__
 from telos.errors import DataError
+from telos.folder import write_text
 
 __all__ = ["Language", "write_report"]
 
@@ -39,6 +40,7 @@ def write_report(run_folder: Path, language: Language = "en") -> Path:
 
     Raises:
         DataError: the folder has no `recipe.toml`, so it is no run; or a file is not what its name says.
+        CheckpointError: the report cannot be written.
     """
     if not (run_folder / "recipe.toml").is_file():
         raise DataError(
@@ -46,7 +48,7 @@ def write_report(run_folder: Path, language: Language = "en") -> Path:
         )
     page = _environment().get_template("report.html.j2").render(**_content(run_folder, language))
     path = run_folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 
@@ -86,6 +88,7 @@ def _content(folder: Path, language: Language) -> dict[str, Any]:
         "bars": _bars(scores, words),
         "notes": _notes(scores, words),
         "missing": [str(row["unavailable"]) for row in evaluation.values() if _is_missing(row)],
+        "skipped": _skipped(metrics, words),
         "charts": _charts(metrics, words),
         "samples": samples,
         "marked": any(visible(part) != part for s in samples for part in (s["prompt"], s["text"])),
@@ -225,6 +228,14 @@ def _cards(scores: Mapping[str, Any], known: Mapping[str, Any], words: Words) ->
         for name, value, form, note in found
         if isinstance(value, int | float) and math.isfinite(value)
     ]
+
+
+def _skipped(metrics: Sequence[Mapping[str, Any]], words: Words) -> str:
+    """A warning of the steps that changed nothing, where there were any."""
+    counted = [record for record in metrics if isinstance(record.get("skipped"), int) and "step" in record]
+    if not counted or not counted[-1]["skipped"]:
+        return ""
+    return words["skipped"].format(skipped=counted[-1]["skipped"], steps=_number(counted[-1]["step"]))
 
 
 def _split_of(scores: Mapping[str, Any]) -> str:
