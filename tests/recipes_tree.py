@@ -3,6 +3,7 @@ for it."""
 
 import copy
 import inspect
+import sys
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,7 +66,8 @@ def settings_classes(root: type[Settings]) -> set[type[Settings]]:
     for table in FULL:
         read(root, table)  # imports the members
     walk(root)
-    return {kind for kind in found if package in Path(inspect.getfile(kind)).parents}
+    known = {kind for kind in found if kind.__module__ in sys.modules}  # less those of another test's members
+    return {kind for kind in known if package in Path(inspect.getfile(kind)).parents}
 
 
 def flips(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
