@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -155,6 +156,11 @@ def test_neighbours_recipes_and_doctor(telos: Telos, place: Path, monkeypatch: p
         (("demo", "--device", "quantum"), "device = 'quantum'"),
         (("evaluate", "runs/absent"), "not a run"),
         (("generate", "runs/absent", "x"), "not a run"),
+        (("demo", "model.wdith=2"), "Did you mean 'model.width'?"),
+        (("demo", "name="), "name = '': must not be empty"),
+        (("demo", "model=3"), "model = 3: expected a table"),
+        (("demo", "objective={name='mixture', of=['caual']}"), "Did you mean 'causal'?"),
+        (("demo", "objective={name='mixture'}"), 'must be given, for example of = ["causal"]'),
     ],
 )
 def test_what_a_user_can_mend_is_told_in_plain_words(
@@ -163,6 +169,93 @@ def test_what_a_user_can_mend_is_told_in_plain_words(
     monkeypatch.chdir(tmp_path)
     done = telos(*arguments)
     assert done.status == 2 and message in done.err and "Traceback" not in done.err and done.out == ""
+
+
+def test_only_what_is_wrong_is_told(telos: Telos) -> None:
+    """Neither that a list whose items are wrong is too short, nor a recipe's name for a folder's."""
+    assert "item" not in telos("demo", "objective={name='mixture', of=['caual']}").err
+    assert "Did you mean" not in telos("train", "my-texts").err
+
+
+@pytest.mark.parametrize(("option", "value"), [("batch", "0"), ("window", "-1"), ("stride", "-1")])
+def test_options_of_evaluation_are_named_like_settings(
+    telos: Telos, place: Path, option: str, value: str
+) -> None:
+    done = telos("evaluate", place / "runs" / "small", f"--{option}", value)
+    assert done.status == 2 and f"evaluate.{option} = {value}" in done.err and "Traceback" not in done.err
+
+
+def test_folders_that_cannot_be_used_are_named(telos: Telos, place: Path, tmp_path: Path) -> None:
+    """A file as the folder of all runs, or as the run's."""
+    occupied, given = tmp_path / "plain", (place / "texts", *TINY)
+    occupied.write_text("mine")
+    for command in ("train", "prepare"):
+        done = telos(command, *given, "--runs", occupied)
+        assert (
+            done.status == 2
+            and str(occupied) in done.err
+            and "a file is where a folder should be" in done.err
+        )
+    (tmp_path / "texts").write_text("mine")
+    done = telos("train", *given, "--runs", tmp_path)
+    assert done.status == 2 and "something else, not a run" in done.err
+    assert occupied.read_text() == (tmp_path / "texts").read_text() == "mine"
+
+
+LIMITED = """
+import resource, sys
+from telos.cli import main
+from telos import run
+train = run._train
+def full(*given):  # from here on no file may be longer than this
+    outcome = train(*given)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+    return outcome
+run._train = full
+sys.argv = ["telos", *sys.argv[1:]]
+main()
+"""
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(place: Path, tmp_path: Path) -> None:
+    given = ["train", str(place / "texts"), *TINY, "--runs", str(tmp_path), "--device", "cpu"]
+    done = subprocess.run([sys.executable, "-c", LIMITED, *given], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "evaluation.json: cannot be written: the disk is full" in done.stderr
+    names = {path.name for path in (tmp_path / "texts").iterdir()}
+    assert not names & {"evaluation.json", "samples.json", "report.html"}
+    assert not [name for name in names if name.endswith(".tmp")]
+
+
+def test_what_the_system_refuses_is_told_in_plain_words(
+    telos: Telos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Wherever it happens: an error of the operating system that nobody foresaw."""
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("telos.shipped.described", lambda: (tmp_path / "file" / "within").read_text())
+    done = telos("recipes")
+    assert done.status == 2 and f"{tmp_path / 'file' / 'within'}: a file is where" in done.err
+
+
+def test_a_reader_who_leaves_is_no_error() -> None:
+    """`telos recipes | true`: nothing is said, and the status is that of success."""
+    command = [sys.executable, "-m", "telos", "recipes"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(60) == 0
+
+
+def test_ctrl_c_before_training_stops(telos: Telos, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While text is prepared, or modules are loaded."""
+
+    def interrupted() -> dict[str, str]:
+        signal.raise_signal(signal.SIGINT)
+        return {}
+
+    monkeypatch.setattr("telos.shipped.described", interrupted)
+    done = telos("recipes")
+    assert (done.status, done.err) == (130, "Stopped.\n")
 
 
 def test_mistyped_commands_and_options_are_answered_with_the_nearest(telos: Telos) -> None:

@@ -193,7 +193,7 @@ def test_a_build_that_fails_leaves_nothing(where, path, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(module, where, fail)
-        with pytest.raises(DataError, match="cannot write the prepared data: No space left"):
+        with pytest.raises(DataError, match="cannot write the prepared data: the disk is full"):
             prepare(DataSettings(path=path), BYTE, root)
     assert [p.name for p in root.iterdir() if not p.name.endswith(".lock")] == []
     prepare(DataSettings(path=path), BYTE, root).verify()

@@ -33,7 +33,7 @@ from telos.data.card import Card, Counts, Scripts, make_card, read_card
 from telos.data.documents import SPLITS, Decisions, Findings, Kept, Reader
 from telos.data.settings import DataSettings
 from telos.data.shards import COLUMNS, FORMAT, Shards, ShardWriter
-from telos.errors import DataError
+from telos.errors import DataError, explained
 from telos.tokenizer import Tokenizer, TokenizerSettings, check_size, train_tokenizer
 
 __all__ = ["Prepared", "found", "key_of", "prepare"]
@@ -248,8 +248,8 @@ def _disk(root: Path) -> Iterator[None]:
             f"{shutil.disk_usage(root).free:,} bytes are free there" if root.exists() else "it does not exist"
         )
         raise DataError(
-            f"{root}: cannot write the prepared data: {error.strerror or error} ({free}). "
-            "Nothing half-written is left. Make room, or choose a folder on another disk."
+            f"{root}: cannot write the prepared data: {explained(error)} "
+            f"Nothing half-written is left ({free})."
         ) from error
 
 
