@@ -1,6 +1,8 @@
 """A run from end to end: what is written, how it goes on, and what is refused."""
 
+import io
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -13,12 +15,13 @@ import pytest
 import torch
 
 import telos
-from telos.config import read_toml
+from telos.config import read_toml, to_toml
 from telos.errors import CheckpointError, ConfigError, DataError
 from telos.folder import read_json
 from telos.recipe import Recipe
 from telos.run import Run, fit, load_recipe, open_run
-from telos.train.display import Quiet
+from telos.train import checkpoint
+from telos.train.display import Quiet, display
 from tests.small import NARROW, SHRUNK, last_weights, write_texts
 
 
@@ -213,6 +216,12 @@ def test_what_was_skipped_and_what_is_finished_is_said(texts: Path, tmp_path: Pa
     assert any("is finished (step 2 of its budget). Raise train.budget" in line for line in said), said
 
 
+def test_no_more_than_all_of_the_budget_is_shown() -> None:
+    stream = io.StringIO()
+    display(stream).show(step=24, share=1.02, loss=1.0, speed=1.0, left=0.0)
+    assert stream.getvalue().startswith("step 24 (100.0%)")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"test": {"step": "x"}}'])
 def test_broken_figures_are_made_anew(text: str, finished: Run) -> None:
     path = finished.folder / "evaluation.json"
@@ -230,8 +239,26 @@ def test_a_broken_best_checkpoint_is_passed_over(texts: Path, tmp_path: Path) ->
     (folder / "best.json").write_text('{"step": 2, "loss": 1.0}')
     damaged = folder / "step-00000002" / "model.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x01")  # one bit of one weight, or a few
-    with pytest.warns(RuntimeWarning, match="newest"):
+    with pytest.warns(
+        RuntimeWarning, match="The newest whole checkpoint is used instead: step-00000004"
+    ) as told:
         assert open_run(run.folder, "cpu").saved.step == 4
+    assert len(told) == 1 and "older" not in str(told[0].message)
+
+
+def test_a_disk_that_is_full_at_the_first_checkpoint_is_no_lost_run(texts: Path, tmp_path: Path) -> None:
+    """The same command, once there is room, begins again."""
+    folder = tmp_path / "small" / "checkpoints"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match="the disk is full"):
+            checkpoint.save(folder, 2, {"model": {"a": torch.zeros(1000)}}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not folder.exists()
+    (tmp_path / "small" / "recipe.toml").write_text(to_toml(small(texts)))
+    assert fit(small(texts), tmp_path).saved.step == 2
 
 
 def test_a_larger_budget_goes_on_with_the_same_run(texts: Path, tmp_path: Path) -> None:

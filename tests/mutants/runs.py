@@ -94,6 +94,16 @@ def every_resume_starts_the_data_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "load", from_the_start)
 
 
+@mutant(kills=f"{RUN}test_a_trained_run_without_checkpoints_is_not_begun_again")
+def what_is_lost_is_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telos.run.saved_before", lambda folder: False)
+
+
+@mutant(kills=f"{RUN}test_a_run_evaluates_without_its_text_wherever_it_is_asked")
+def the_text_is_always_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telos.run.found", lambda root, key: None)
+
+
 @mutant(kills="tests/test_cli.py::test_what_a_user_can_mend_is_told_in_plain_words")
 def errors_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("telos.cli.TelosError", KeyboardInterrupt)
