@@ -200,10 +200,19 @@ def test_a_warm_up_may_be_a_share_of_the_budget() -> None:
 def test_a_rate_depends_on_nothing_but_its_place(kind: Any, warmup: float, final: float, cut: int) -> None:
     """Trap 62: a run that stops early, and one that goes on from there, has the rates of the run in one go;
     and they are between 0 and the peak, even where a budget is overdrawn."""
-    settings = ScheduleSettings(kind=kind, warmup=warmup, final=final)
+    settings = ScheduleSettings(kind=kind, warmup=warmup, final=0.0 if kind == "constant" else final)
     whole = factors(settings)
     assert factors(settings, cut) + [rate_at(settings, s, s / STEPS) for s in range(cut, STEPS)] == whole
     assert all(
         0 <= factor <= 1 for factor in [*whole, rate_at(settings, STEPS, 1.0), rate_at(settings, 999, 1.5)]
     )
     assert rate_at(settings, 999, 1.5) == pytest.approx(1.0 if kind == "constant" else final)
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [({"kind": "cosine", "decay": 0.5}, "decay"), ({"kind": "constant", "final": 0.1}, "final")],
+)
+def test_a_setting_that_would_do_nothing_is_refused(given: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=f"{word} does nothing"):
+        read(ScheduleSettings, given)

@@ -14,7 +14,7 @@ or to stop and go on, leaves every step's rate as it was.
 import math
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from telos.config import Settings
 
@@ -32,6 +32,16 @@ class ScheduleSettings(Settings):
     """Where the rate ends, as a share of its peak; a constant rate does not end."""
     decay: float = Field(0.2, gt=0, le=1)
     """Share of the budget over which a warm-up–stable–decay schedule goes down."""
+
+    @model_validator(mode="after")
+    def _settings_count(self) -> "ScheduleSettings":
+        if self.kind != "wsd" and self.decay != 0.2:
+            raise ValueError(
+                f'decay does nothing with kind = "{self.kind}"; set kind = "wsd" or leave it out'
+            )
+        if self.kind == "constant" and self.final != 0.0:
+            raise ValueError('final does nothing with kind = "constant"; set another kind or leave it out')
+        return self
 
 
 def rate_at(settings: ScheduleSettings, step: int, progress: float) -> float:
