@@ -162,7 +162,7 @@ def test_a_broken_checkpoint_is_passed_over_with_a_warning(tmp_path: Path, broke
     (tmp_path / "step-00000009").mkdir()
     (tmp_path / ".step-00000008.1.tmp").mkdir()
     (tmp_path / "step-junk").write_text("")
-    with pytest.warns(RuntimeWarning, match="An older checkpoint is used"):
+    with pytest.warns(RuntimeWarning, match="The newest whole checkpoint is used"):
         assert agree(tmp_path) == 1
 
 
