@@ -295,7 +295,7 @@ class _Decider:
         return split
 
     def _remember(self, digest: bytes, raw: bytes) -> None:
-        """Keep the two units with the lowest hashes, and as many texts of the lowest as the budget allows."""
+        """Keep the three units with the lowest hashes, and as many texts of the lowest as are allowed."""
         at = len(self.codes)
         if self._unit is None:
             self._unit = _Unit(int.from_bytes(digest[:8], "big"), at)
