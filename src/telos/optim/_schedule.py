@@ -26,7 +26,7 @@ class ScheduleSettings(Settings):
 
     kind: Literal["cosine", "wsd", "constant"] = "cosine"
     """The course after the warm-up: a half cosine, level and then straight down, or level to the end."""
-    warmup: float = Field(0.02, ge=0)
+    warmup: float = Field(0.05, ge=0)
     """Steps until the rate is full; below 1, the share of the budget."""
     final: float = Field(0.0, ge=0, le=1)
     """Where the rate ends, as a share of its peak; a constant rate does not end."""
