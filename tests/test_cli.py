@@ -254,7 +254,11 @@ def test_ctrl_c_before_training_stops(telos: Telos, monkeypatch: pytest.MonkeyPa
         return {}
 
     monkeypatch.setattr("telos.shipped.described", interrupted)
-    done = telos("recipes")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    try:
+        done = telos("recipes")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (done.status, done.err) == (130, "Stopped.\n")
 
 
