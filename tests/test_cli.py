@@ -254,7 +254,8 @@ def test_ctrl_c_before_training_stops(telos: Telos, monkeypatch: pytest.MonkeyPa
         return {}
 
     monkeypatch.setattr("telos.shipped.described", interrupted)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    # A program that was started in the background ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         done = telos("recipes")
     finally:
