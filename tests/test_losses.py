@@ -207,14 +207,16 @@ def test_large_vocabularies(size: int) -> None:
     settings = LossSettings(z=0.01, smoothing=0.1)
     sums = linear_cross_entropy(leaf, weight, None, target, counts, settings=settings, training=True)
     (sums.entropy + sums.z).backward()
-    true = hidden.clone().requires_grad_()
-    logits = true.double() @ weight.double().T
+    true = hidden.double().requires_grad_()
+    logits = true @ weight.double().T
     logs = torch.log_softmax(logits, 1)
     entropy = -(0.9 * logs[:, -1] + 0.1 * logs.mean(1))
     total = (counts * (entropy + 0.01 * torch.logsumexp(logits, 1) ** 2)).sum()
     total.backward()
     torch.testing.assert_close((sums.entropy + sums.z).double(), total, rtol=1e-6, atol=0)
-    torch.testing.assert_close(leaf.grad, true.grad, rtol=1e-4, atol=1e-5)
+    assert leaf.grad is not None and true.grad is not None
+    rounding = 3e-5  # of a float32 sum of 2¹⁶ products, 2⁸ · 2⁻²³, in whatever order a processor adds them
+    assert (leaf.grad - true.grad).norm() <= rounding * true.grad.norm()
 
 
 @pytest.mark.parametrize("autocast", [False, True])

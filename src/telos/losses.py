@@ -239,25 +239,25 @@ def _terms(
 def _entropy(
     logits: Tensor, target: Tensor, count: Tensor, plan: _Plan, with_slopes: bool
 ) -> tuple[Tensor, Tensor | None]:
-    said = torch.log_softmax(logits, dim=1)
     if target.is_floating_point():
-        return _soft_entropy(said, target.to(said.dtype), count, plan, with_slopes)
-    place = target.unsqueeze(1)
-    loss = -(1 - plan.smoothing) * said.gather(1, place)
+        return _soft_entropy(logits, target.to(logits.dtype), count, plan, with_slopes)
+    said, place = torch.softmax(logits, dim=1), target.unsqueeze(1)
+    # log Σ exp logits by the likeliest class, whose q is at least 1 / V: one exponential per logit
+    level = logits.amax(1, keepdim=True) - said.amax(1, keepdim=True).log()
+    loss = level - (1 - plan.smoothing) * logits.gather(1, place)
     if plan.smoothing:
-        loss = loss - plan.smoothing * said.mean(1, keepdim=True)
+        loss = loss - plan.smoothing * logits.mean(1, keepdim=True)
     if not with_slopes:
         return (loss * count).sum(), None
-    slope = said.exp_()
-    if plan.smoothing:
-        slope -= plan.smoothing / slope.shape[1]
+    slope = said if not plan.smoothing else said.sub_(plan.smoothing / said.shape[1])
     slope.scatter_add_(1, place, slope.new_full((), plan.smoothing - 1).expand_as(place))
     return (loss * count).sum(), slope
 
 
 def _soft_entropy(
-    said: Tensor, truth: Tensor, count: Tensor, plan: _Plan, with_slopes: bool
+    logits: Tensor, truth: Tensor, count: Tensor, plan: _Plan, with_slopes: bool
 ) -> tuple[Tensor, Tensor | None]:
+    said = torch.log_softmax(logits, dim=1)
     mass = truth.sum(1, keepdim=True)
     if plan.smoothing:
         truth = (1 - plan.smoothing) * truth + plan.smoothing / truth.shape[1] * mass

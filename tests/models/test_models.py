@@ -249,7 +249,7 @@ def test_a_network_learns_a_batch_by_heart(name: str, autocast: bool) -> None:
     network = built(name)
     batch = asked_all(rows_of([drawn(12)], [drawn(7)]))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.03)
-    for _ in range(120):
+    for _ in range(200):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             sums = network(batch).sums["tokens"]
         assert sums.dtype == torch.float32

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from telos.batch import Rows
 from telos.config import Settings
@@ -188,12 +188,9 @@ class GruNetwork(Network):
         if self.model.cell == "gru":
             out, end = torch.gru(x, first[0], weights, True, 1, 0.0, self.training, False, True)
             return out, [end[0] if lengths is None else _last(out, lengths, start[0])]
-        if lengths is None or not bool((lengths < x.shape[1]).any()):
-            out, *ends = torch.lstm(x, first, weights, True, 1, 0.0, self.training, False, True)
-        else:
-            out, ends = _packed_lstm(x, first, weights, lengths, self.training)
-            empty = (lengths == 0).unsqueeze(1)
-            ends = [torch.where(empty, old, new) for old, new in zip(first, ends, strict=True)]
+        out, *ends = torch.lstm(x, first, weights, True, 1, 0.0, self.training, False, True)
+        if lengths is not None and bool((short := lengths < x.shape[1]).any()):
+            ends = _with_short_rows(ends, x, first, weights, lengths, short)
         return out, [end[0] for end in ends]
 
 
@@ -210,16 +207,28 @@ def _last(out: Tensor, lengths: Tensor, start: Tensor) -> Tensor:
     return torch.where((lengths == 0).unsqueeze(1), start.to(found.dtype), found)
 
 
-def _packed_lstm(
-    x: Tensor, first: list[Tensor], weights: list[Tensor], lengths: Tensor, training: bool
-) -> tuple[Tensor, list[Tensor]]:
-    """An LSTM over rows of unequal length: only so are the cells of a row's last place to be had."""
-    packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+@torch.no_grad()
+def _with_short_rows(
+    ends: list[Tensor], x: Tensor, first: list[Tensor], weights: list[Tensor], lengths: Tensor, short: Tensor
+) -> list[Tensor]:
+    """`ends` with the state and cells that short rows have at their last real place: those rows once more,
+    packed, for the fused kernel gives no cells on the way. State has no gradient."""
+    start = [part[:, short] for part in first]
+    real = lengths[short]
+    packed = pack_padded_sequence(x[short], real.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
     assert packed.sorted_indices is not None and packed.unsorted_indices is not None
-    start = [part.index_select(1, packed.sorted_indices) for part in first]
-    out, *ends = torch.lstm(packed.data, packed.batch_sizes, start, weights, True, 1, 0.0, training, False)
-    padded, _ = pad_packed_sequence(packed._replace(data=out), batch_first=True, total_length=x.shape[1])
-    return padded, [end.index_select(1, packed.unsorted_indices) for end in ends]
+    ordered = [part.index_select(1, packed.sorted_indices) for part in start]
+    _, *after = torch.lstm(packed.data, packed.batch_sizes, ordered, weights, True, 1, 0.0, False, False)
+    after = [part.index_select(1, packed.unsorted_indices) for part in after]
+    kept = (real == 0).unsqueeze(1)
+    after = [torch.where(kept, old, new) for old, new in zip(start, after, strict=True)]
+    return [_replaced(end, short, new) for end, new in zip(ends, after, strict=True)]
+
+
+def _replaced(end: Tensor, rows: Tensor, new: Tensor) -> Tensor:
+    end = end.detach().clone()
+    end[:, rows] = new.to(end.dtype)
+    return end
 
 
 def _collected(names: tuple[str, ...], after: list[list[Tensor]]) -> dict[str, Tensor]:
