@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
-from telos.batch import Answer, Batch, Cut, Example, HeadSpec, Read
+from telos.batch import Answer, Batch, Cut, Example, HeadSpec, Piece, Read
 from telos.config import Member
 from telos.errors import ConfigError
 from telos.tokenizer import Tokenizer
@@ -66,6 +67,21 @@ class Objective(Member, ABC):
         """
         raise ConfigError(f"objective {self.name!r} cannot come second in `together`; put it first.")
 
+    def whole(self, piece: Piece, tokenizer: Tokenizer) -> Example | None:
+        """`piece` with each of its tokens from `ask_from` on asked once, from those before it: the sum is the
+        exact −log p of a given text. `None` where this objective never asks so; then `hide` scores a text."""
+        if self.scored != "exact":
+            return None
+        return self.example(_Alone(piece), 0, np.random.default_rng(0), tokenizer)
+
+    def hide(
+        self, piece: Piece, hidden: NDArray[np.int64], asked: NDArray[np.int64], tokenizer: Tokenizer
+    ) -> Example | None:
+        """`piece` with exactly its places `hidden` hidden and of those `asked` asked for, each with weight 1:
+        one place at a time makes a pseudo-likelihood, random ones a bound. Both ascend and may be empty.
+        `None` where this objective hides no single places."""
+        return None
+
     def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
         """The heads it needs at the end of the model; by default the one that predicts tokens."""
         return (HeadSpec(name="tokens", outputs=vocabulary),)
@@ -93,3 +109,16 @@ class Objective(Member, ABC):
         answer = models["main"](batch, state)
         assert isinstance(answer, Answer)
         return answer
+
+
+class _Alone:
+    """A corpus of one piece."""
+
+    def __init__(self, piece: Piece) -> None:
+        self._piece = piece
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Piece:
+        return self._piece

@@ -4,12 +4,15 @@ from abc import ABC
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from telos import objectives
-from telos.batch import HeadSpec
+from telos.batch import Example, HeadSpec, Piece
 from telos.config import Lax, member
 from telos.objectives._base import Objective
+from telos.tokenizer import Tokenizer
 
 __all__ = ["Combined"]
 
@@ -48,6 +51,16 @@ class Combined(Objective, ABC):
     def requires(self) -> frozenset[str]:
         return frozenset().union(*(objective.requires() for objective in self.of))
 
+    def whole(self, piece: Piece, tokenizer: Tokenizer) -> Example | None:
+        """As the first of its objectives that scores texts so."""
+        return _first(objective.whole(piece, tokenizer) for objective in self.of)
+
+    def hide(
+        self, piece: Piece, hidden: NDArray[np.int64], asked: NDArray[np.int64], tokenizer: Tokenizer
+    ) -> Example | None:
+        """As the first of its objectives that hides places."""
+        return _first(objective.hide(piece, hidden, asked, tokenizer) for objective in self.of)
+
     def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
         return _union(objective.heads(vocabulary) for objective in self.of)
 
@@ -58,3 +71,7 @@ class Combined(Objective, ABC):
 def _union(groups: Iterable[tuple[HeadSpec, ...]]) -> tuple[HeadSpec, ...]:
     """Each head once, in the order of first mention."""
     return tuple(dict.fromkeys(head for group in groups for head in group))
+
+
+def _first(examples: Iterable[Example | None]) -> Example | None:
+    return next((example for example in examples if example is not None), None)
