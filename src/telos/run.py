@@ -1,4 +1,5 @@
-"""A recipe becomes objects here, and a run a folder; the only module that imports from every package.
+"""A recipe becomes objects here, and a run a folder; with `opened`, which is what can be done with the run
+afterwards, the only module that imports from every package.
 
     load_recipe → fit: prepare → network → Trainer → evaluation, samples, report        open_run → Run
 
@@ -6,50 +7,28 @@
 setting, other text, a second process on the same folder.
 """
 
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
-from typing import Any, final
 
 import torch
 
 from telos import models, shipped
 from telos.config import override, read, read_toml
 from telos.data.corpus import Corpus
-from telos.data.prepare import Prepared, found, key_of
-from telos.data.prepare import prepare as prepare_text
-from telos.data.shards import Shards
+from telos.data.prepare import Prepared
 from telos.doctor import choose_device, hardware
-from telos.errors import CheckpointError, ConfigError, DataError
-from telos.evaluate.compression import compress, document_texts, unavailable
-from telos.evaluate.likelihood import EvaluateSettings, Likelihood, score
-from telos.explain.neighbours import Neighbours, neighbours
+from telos.errors import CheckpointError, ConfigError
+from telos.evaluate.likelihood import EvaluateSettings, score
 from telos.find import find
-from telos.folder import (
-    LOST,
-    adopt,
-    alone,
-    evaluated_step,
-    read_json,
-    read_recipe,
-    same_text,
-    saved_before,
-    settle,
-    text_key,
-    write_json,
-    write_text,
-)
-from telos.generate.left_to_right import GenerateSettings, OnText, Sample, generate
-from telos.models._base import Model, Network, Sizes
+from telos.folder import LOST, adopt, alone, same_text, saved_before, settle, write_json, write_text
+from telos.models._base import Model, Network
 from telos.models._initial import initialise
 from telos.models._vectors import start_from_vectors
 from telos.objectives._base import Partner
+from telos.opened import RUNS, Run, built, open_run, prepare, sizes_of
 from telos.recipe import Recipe
-from telos.report import write_report
 from telos.tokenizer import Tokenizer
-from telos.train import checkpoint
 from telos.train.display import Display, Quiet
 from telos.train.log import Log
 from telos.train.loop import Outcome, Trainer, Validate
@@ -57,7 +36,6 @@ from telos.train.precision import Precision
 
 __all__ = ["Run", "fit", "load_recipe", "open_run", "prepare"]
 
-RUNS = Path("runs")
 SKIPPED = (
     "their loss or gradient was not finite, or nothing was asked in them, and they changed nothing. Lower "
     'train.optimizer.rate, raise train.schedule.warmup, or set train.compute.precision = "float32".'
@@ -84,21 +62,6 @@ def load_recipe(what: str | Path = "demo", overrides: Iterable[str] = ()) -> Rec
     letters = "".join(c if c.isalnum() else "-" for c in path.resolve().stem).strip("-")
     return read(
         Recipe, override({"name": letters or "run", "data": {"path": str(path)}}, overrides), "settings"
-    )
-
-
-def prepare(recipe: Recipe, root: str | Path = RUNS, *, display: Display | None = None) -> Prepared:
-    """The recipe's text as tokens on disk, with its vocabulary and data card: found under `root`/prepared,
-    or built there.
-
-    Raises:
-        DataError: the text cannot be read, or is too little.
-        ConfigError: the vocabulary that is asked for cannot be.
-    """
-    specials = recipe.objective.specials()
-    progress = _Stages(display or Quiet())
-    return prepare_text(
-        recipe.data, recipe.tokenizer, Path(root) / "prepared", specials=specials, progress=progress
     )
 
 
@@ -143,224 +106,6 @@ def fit(
     return run
 
 
-def open_run(path: str | Path, device: str = "auto") -> "Run":
-    """A run that was trained: its model as it was best on validation, or last.
-
-    Raises:
-        CheckpointError: the folder is no run, or has no whole checkpoint.
-    """
-    folder = Path(path)
-    read_recipe(folder)
-    if not (folder / "tokenizer.json").is_file() or not saved_before(folder):
-        raise CheckpointError(
-            f"{folder}: this run has not been trained yet: there is no whole checkpoint yet. "
-            "Train first: telos train …"
-        )
-    return Run(folder, choose_device(device))
-
-
-@final
-class Run:
-    """A run's folder, and the model in it. What is heavy is read when it is first used."""
-
-    def __init__(
-        self,
-        folder: Path,
-        device: torch.device,
-        prepared: Prepared | None = None,
-        outcome: Outcome | None = None,
-    ) -> None:
-        self.folder = folder
-        self.device = device
-        self.outcome = outcome
-        """How training ended, if it was just now."""
-        self._prepared = prepared
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        """As resolved, every default included."""
-        return read_recipe(self.folder)
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The vocabulary."""
-        return Tokenizer.load(self.folder / "tokenizer.json")
-
-    @cached_property
-    def saved(self) -> checkpoint.Checkpoint:
-        """The checkpoint that was best on validation; where
-        none was noted, or it is broken, the newest whole one.
-
-        Raises:
-            CheckpointError: there is none.
-        """
-        folder = self.folder / "checkpoints"
-        chosen = checkpoint.newest_valid(folder, first=checkpoint.best(folder))
-        if chosen is None:
-            raise CheckpointError(f"{folder}: none of the run's checkpoints is whole. {LOST}")
-        return checkpoint.load(chosen)
-
-    @cached_property
-    def network(self) -> Network:
-        """The trained network, on the run's device."""
-        network = _built(self.recipe.model, _sizes(self.recipe, self.tokenizer))
-        checkpoint.restore(network, self.saved.tensors["model"])
-        return network.to(self.device)
-
-    def shards(self, split: str) -> Shards:
-        """The tokens of `train`, `validation` or `test`; prepared again if they are gone.
-
-        Raises:
-            ConfigError: there is no such split.
-            DataError: the text is not the one that the run was trained on.
-        """
-        if split not in ("train", "validation", "test"):
-            raise ConfigError(f"split = {split!r}: there are train, validation and test.")
-        if self._prepared is None:
-            self._prepared = self._recorded() or self._prepared_again()
-        return self._prepared.shards(split)
-
-    def _recorded(self) -> Prepared | None:
-        """The prepared data that the run's card names, if it is whole, in prepared/KEY beside the run."""
-        key = text_key(self.folder)
-        return found(self._beside() / "prepared", key) if key else None
-
-    def _prepared_again(self) -> Prepared:
-        """From the text, into prepared/ beside the run, where it is still the run's text."""
-        place = self._beside() / "prepared"
-        specials = self.recipe.objective.specials()
-        try:
-            key = key_of(self.recipe.data, self.recipe.tokenizer, specials=specials)
-        except DataError as error:
-            raise DataError(
-                f"{self.folder}: the prepared text that this run was trained on is not in {place}, and the "
-                f"text that it was made from cannot be read either: {error} Put one of them back: a run "
-                "finds its prepared text in prepared/ beside its own folder."
-            ) from None
-        same_text(self.folder, key, self.recipe)
-        message = f"The prepared text of this run is not there any more; it is made again in {place}."
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
-        return prepare(self.recipe, self._beside())
-
-    def _beside(self) -> Path:
-        """The folder that the run's folder is in."""
-        return self.folder.absolute().parent if self.folder.name else self.folder.resolve().parent
-
-    def evaluate(self, split: str = "test", settings: EvaluateSettings | None = None) -> dict[str, Any]:
-        """How well it predicts a whole split: `loss` in nats per token, `perplexity`, `bits_per_byte` and
-        what they are of.
-
-        Beside them, what compressors reach on the same bytes (`compression`), which checkpoint it is
-        (`step`), and how long it took. Computed in float32.
-
-        Raises:
-            DataError: the split holds nothing to score.
-        """
-        shards = self.shards(split)
-        found = self._score(shards, settings or self.recipe.evaluate)
-        compression = (
-            None if unavailable(self.tokenizer) else compress(document_texts(shards, self.tokenizer)).table()
-        )
-        return {**found.table(), "compression": compression, "step": self.saved.step, "split": split}
-
-    def _score(self, shards: Shards, settings: EvaluateSettings) -> Likelihood:
-        return score(
-            self.network,
-            self.recipe.objective,
-            shards,
-            self.tokenizer,
-            settings,
-            window=self.recipe.train.window,
-            gives=self.recipe.model.gives,
-            device=self.device,
-            notes=_notes(self.folder),
-        )
-
-    def generate(
-        self,
-        prompts: Sequence[str] = ("",),
-        overrides: Iterable[str] = (),
-        *,
-        seed: int | None = None,
-        stream: OnText | None = None,
-    ) -> list[Sample]:
-        """Texts that go on from the prompts, by the recipe's
-        settings of generation with `overrides` laid over them.
-
-        Raises:
-            ConfigError: a setting of generation is wrong.
-        """
-        settings = self.generate_settings(overrides)
-        endless = "carries" in self.recipe.model.gives
-        return generate(
-            self.network,
-            self.tokenizer,
-            list(prompts),
-            settings,
-            seed=self.recipe.seed if seed is None else seed,
-            window=0 if endless else self.recipe.train.window,
-            stream=stream,
-        )
-
-    def generate_settings(self, overrides: Iterable[str] = ()) -> GenerateSettings:
-        """The recipe's settings of generation with `overrides` laid over them.
-
-        Raises:
-            ConfigError: one of them is wrong.
-        """
-        return read(GenerateSettings, override(self.recipe.generate.table(), overrides), "generate")
-
-    def evaluate_settings(self, given: Mapping[str, Any]) -> EvaluateSettings:
-        """The recipe's settings of evaluation with `given` laid over them.
-
-        Raises:
-            ConfigError: one of them is wrong.
-        """
-        table = self.recipe.table()
-        return read(Recipe, {**table, "evaluate": {**table["evaluate"], **given}}, "settings").evaluate
-
-    def neighbours(self, words: Sequence[str], count: int = 10) -> list[Neighbours]:
-        """The nearest words to each of `words` by the input embedding."""
-        return neighbours(self.network, self.tokenizer, words, count)
-
-    def report(self) -> Path:
-        """Write `report.html` anew from the run's files."""
-        return write_report(self.folder)
-
-    def figures(self) -> dict[str, Any]:
-        """What the run's files say of it, as plain data: evaluation, size, hardware."""
-        files = {name: self.folder / f"{name}.json" for name in ("evaluation", "machine")}
-        found = {name: read_json(path) for name, path in files.items() if path.exists()}
-        return {"run": str(self.folder), "finished": "evaluation" in found, **found}
-
-    def conclude(self, display: Display) -> None:
-        """After training: score the held-out text, draw samples,
-        write the report. Done before, it is not done again."""
-        if evaluated_step(self.folder) != self.saved.step:
-            display.say("Evaluating on the held-out test split …")
-            write_json(self.folder / "evaluation.json", {"test": self._evaluated("test")})
-            self._draw(display)
-        self.report()
-
-    def _evaluated(self, split: str) -> dict[str, Any]:
-        try:
-            return self.evaluate(split)
-        except DataError as error:
-            return {"unavailable": str(error), "step": self.saved.step}
-
-    def _draw(self, display: Display) -> None:
-        display.say("Drawing samples …")
-        samples = self.generate(self._prompts())
-        write_json(self.folder / "samples.json", [asdict(sample) for sample in samples])
-        write_text(self.folder / "samples.txt", "\n\n".join(f"{s.prompt}│{s.text}" for s in samples) + "\n")
-
-    def _prompts(self) -> list[str]:
-        """Nothing, and how two documents of the test split begin."""
-        shards = self.shards("test")
-        long = [i for i in range(len(shards.lengths)) if shards.lengths[i] >= 32][:2]
-        return ["", *(self.tokenizer.decode(shards.document(i)[:12]) for i in long)]
-
-
 # ---- from a recipe to objects
 
 
@@ -370,7 +115,7 @@ def _train(
     tokenizer, objective, settings = prepared.tokenizer, recipe.objective, recipe.train
     corpus = Corpus(prepared.shards("train"), objective.cut(settings.window), tokenizer)
     gives = recipe.model.gives
-    sizes = _sizes(recipe, tokenizer)
+    sizes = sizes_of(recipe, tokenizer)
     networks = {name: network.to(device) for name, network in _networks(recipe, tokenizer, display).items()}
     trainer = Trainer(
         models=networks,
@@ -409,19 +154,10 @@ def _train(
     return outcome
 
 
-def _sizes(recipe: Recipe, tokenizer: Tokenizer) -> Sizes:
-    return Sizes(tokenizer.size, recipe.train.window, recipe.objective.heads(tokenizer.size), recipe.loss)
-
-
-def _built(model: Model, sizes: Sizes) -> Network:
-    with torch.device("cpu"):
-        return model.build(sizes)
-
-
 def _networks(recipe: Recipe, tokenizer: Tokenizer, display: Display) -> dict[str, Network]:
     """The main network with its first values, and the objective's partners."""
-    sizes = _sizes(recipe, tokenizer)
-    main = _built(recipe.model, sizes)
+    sizes = sizes_of(recipe, tokenizer)
+    main = built(recipe.model, sizes)
     initialise(main, recipe.seed)
     if recipe.model.vectors is not None:
         coverage = start_from_vectors(main, tokenizer, recipe.model.vectors)
@@ -446,8 +182,8 @@ def _partner(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) 
     if partner.model is not None:
         rest = dict(partner.model)
         model = read(find(models, str(rest.pop("name", "")), Model), rest, f"objective.{name}")
-    sizes = _sizes(recipe, tokenizer)
-    network = _built(model, sizes._replace(heads=partner.heads or sizes.heads))
+    sizes = sizes_of(recipe, tokenizer)
+    network = built(model, sizes._replace(heads=partner.heads or sizes.heads))
     initialise(network, recipe.seed)
     return network
 
@@ -478,22 +214,3 @@ def _validate(
         return {name: value for name, value in figures.items() if value is not None}
 
     return validate
-
-
-def _notes(folder: Path) -> list[str]:
-    """What the figures' readers must know of the text."""
-    lossy = read_json(folder / "card.json").get("lossy", [])
-    return [f"The text was cleaned with loss: {', '.join(lossy)}."] if lossy else []
-
-
-class _Stages:
-    """The stages of preparing, each said once."""
-
-    def __init__(self, display: Display) -> None:
-        self._display = display
-        self._said = ""
-
-    def __call__(self, stage: str, done: int, total: int | None) -> None:
-        if stage != self._said:
-            self._said = stage
-            self._display.say(f"Preparing the text: {stage} …")

@@ -59,30 +59,30 @@ def the_loss_settings_get_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos import run
     from telos.losses import LossSettings
 
-    whole = run._sizes
+    whole = run.sizes_of
     monkeypatch.setattr(
-        run, "_sizes", lambda recipe, tokenizer: whole(recipe, tokenizer)._replace(loss=LossSettings())
+        run, "sizes_of", lambda recipe, tokenizer: whole(recipe, tokenizer)._replace(loss=LossSettings())
     )
 
 
 @mutant(kills=f"{LIVE}[seed]", trap=39)
 def the_seed_gets_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos import run
+    from telos import opened, run
     from telos.train.settings import TrainSettings
 
     initialise, plan = run.initialise, TrainSettings.plan
     monkeypatch.setattr(run, "initialise", lambda network, seed: initialise(network, 0))
     monkeypatch.setattr(TrainSettings, "plan", lambda self, **rest: plan(self, **{**rest, "seed": 0}))
-    generate = run.generate
-    monkeypatch.setattr(run, "generate", lambda *given, **rest: generate(*given, **{**rest, "seed": 0}))
+    generate = opened.generate
+    monkeypatch.setattr(opened, "generate", lambda *given, **rest: generate(*given, **{**rest, "seed": 0}))
 
 
 @mutant(kills=f"{LIVE}[evaluate.stride]", trap=39)
 def the_stride_gets_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos import run
+    from telos import opened
     from telos.evaluate.likelihood import EvaluateSettings
 
-    score = run.score
+    score = opened.score
     monkeypatch.setattr(
-        run, "score", lambda a, b, c, d, settings, **rest: score(a, b, c, d, EvaluateSettings(), **rest)
+        opened, "score", lambda a, b, c, d, settings, **rest: score(a, b, c, d, EvaluateSettings(), **rest)
     )

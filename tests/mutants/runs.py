@@ -101,7 +101,7 @@ def what_is_lost_is_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{RUN}test_a_run_evaluates_without_its_text_wherever_it_is_asked")
 def the_text_is_always_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("telos.run.found", lambda root, key: None)
+    monkeypatch.setattr("telos.opened.found", lambda root, key: None)
 
 
 @mutant(kills="tests/test_cli.py::test_what_a_user_can_mend_is_told_in_plain_words")
