@@ -1,0 +1,93 @@
+"""Examples that read one sequence and then say another, in two forms.
+
+| form | what reads | what says | row |
+|---|---|---|---|
+| `source` | an encoder, in both directions | a decoder, causally, after ⊢ | the longer of the two |
+| `prefix` | the first part of a row, in both directions | the rest of that row, causally | both together |
+
+For what is read `a b ⊣` and what is said `x y ⊣`:
+
+    source   reads a b ⊣     goes in  ⊢ x y          asked  x y ⊣
+    prefix                   goes in  a b ⊣ x y      asked  x y ⊣ at the places ⊣ x y
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from telos.batch import Ask, Example, Piece, Side
+from telos.tokenizer import Tokenizer
+
+__all__ = ["FORM_NEEDS", "Form", "Sequences", "example", "longest", "places", "prefixed", "text"]
+
+Form = Literal["source", "prefix"]
+FORM_NEEDS: dict[Form, frozenset[str]] = {
+    "source": frozenset({"causal", "source"}),
+    "prefix": frozenset({"prefix"}),
+}
+"""What a model must give for a form."""
+
+Ids = NDArray[np.int64]
+
+
+class Sequences(NamedTuple):
+    """What is read, what is said then, and what each token said counts."""
+
+    read: Ids
+    said: Ids
+    weight: NDArray[np.float32]
+
+
+def prefixed(ids: Ids, prefix: int) -> Side:
+    """A row whose first `prefix` places see one another; those after them see all that is before."""
+    place = np.arange(len(ids))
+    return Side(
+        ids=ids.astype(np.int64),
+        positions=place,
+        segment=np.zeros(len(ids), np.int64),
+        order=np.maximum(0, place - prefix + 1),
+        seen=np.ones(len(ids), np.bool_),
+    )
+
+
+def places(form: Form, read: int, said: int) -> int:
+    """The longest row that so many tokens of each take."""
+    return max(read, said) if form == "source" else read + said - 1
+
+
+def example(form: Form, both: Sequences, piece: Piece, sample: int, tokenizer: Tokenizer) -> Example:
+    """Read the one, say the other."""
+    read, said = both.read, both.said
+    first = 0 if form == "source" else len(read) - 1
+    ask = Ask(head="tokens", at=first + np.arange(len(said)), target=said, weight=both.weight)
+    if form == "prefix":
+        main = prefixed(np.concatenate([read, said[:-1]]), len(read))
+        return Example(main=main, asks=(ask,), pattern="prefix", unit=piece.document, sample=sample)
+    return Example(
+        main=Side.of(np.concatenate([[tokenizer.begin], said[:-1]]), causal=True),
+        source=Side.of(read, causal=False),
+        asks=(ask,),
+        unit=piece.document,
+        sample=sample,
+    )
+
+
+def text(piece: Piece, tokenizer: Tokenizer) -> tuple[Ids, NDArray[np.bool_]]:
+    """The piece's tokens (n,) without its begin and end token, and which of them it answers for (n,).
+
+    Both tokens are there only if another objective of a mixture asked for them.
+    """
+    first = int(len(piece) > 0 and piece.ids[0] == tokenizer.begin)
+    last = len(piece) - int(len(piece) > first and piece.ids[-1] == tokenizer.end)
+    return piece.ids[first:last], np.arange(first, last) >= piece.ask_from
+
+
+def longest(window: int, row: Callable[[int], int]) -> int:
+    """The most tokens of text for which `row`, the places that so many take, is at most `window`.
+
+    `row` must not fall, and must be at least half of its argument.
+    """
+    return bisect_right(range(1, 2 * window + 1), window, key=row)

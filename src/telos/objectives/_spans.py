@@ -1,0 +1,160 @@
+"""Spans taken out of a text: how many, where, and what is left of it (Raffel et al., 2020, section 3.1.4).
+
+Of n tokens, `density · n` are hidden (rounded, at least one and at most n − 1), in `hidden / length` spans
+(rounded, at least one, and few enough that a token stays between each two). **Every choice of so many tokens
+in so many spans is equally likely.** So a text may begin or end with a span or not; in the published scheme
+the first token is never hidden and the last one always.
+
+With a length of 0 there is one span, the end of the text.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from telos.batch import Piece
+from telos.errors import ConfigError
+from telos.objectives._sequence import Form, Sequences, longest, places, text
+from telos.tokenizer import Tokenizer
+
+__all__ = [
+    "Corrupted",
+    "Counts",
+    "Noise",
+    "check_marks",
+    "corrupt",
+    "longest_piece",
+    "mark",
+    "mark_names",
+    "take",
+]
+
+Ids = NDArray[np.int64]
+
+
+class Counts(NamedTuple):
+    """Of a text: its hidden tokens and their spans."""
+
+    hidden: int
+    spans: int
+
+
+class Noise(NamedTuple):
+    """How much of a text is hidden, and in spans how long."""
+
+    density: float
+    """Share of the tokens, between 0 and 1."""
+    length: float
+    """Mean tokens of a span; 0 for one span, the end of the text."""
+
+    def counts(self, n: int) -> Counts:
+        """Of a text of n tokens."""
+        if n == 0:
+            return Counts(0, 0)
+        hidden = max(1, min(round(self.density * n), n - 1))
+        if not self.length:
+            return Counts(hidden, 1)
+        spans = max(1, min(round(hidden / self.length), hidden, n - hidden + 1))
+        return Counts(hidden, spans)
+
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Which of n tokens are hidden (n,)."""
+        hidden, spans = self.counts(n)
+        if not self.length or n == 0:
+            return np.arange(n) >= n - hidden
+        runs = np.empty(2 * spans + 1, np.int64)  # kept, hidden, kept, …, kept
+        runs[1::2] = _parts(hidden, spans, rng)
+        runs[::2] = _parts(n - hidden + 2, spans + 1, rng)
+        runs[[0, -1]] -= 1  # the first and the last may be empty
+        return np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+
+
+def _parts(total: int, count: int, rng: np.random.Generator) -> Ids:
+    """`count` numbers ≥ 1 that add up to `total`, every such list equally likely."""
+    cuts = 1 + np.sort(rng.choice(total - 1, count - 1, replace=False))
+    return np.diff(cuts, prepend=0, append=total)
+
+
+class Corrupted(NamedTuple):
+    """A text without its spans, and the spans."""
+
+    read: Ids
+    """What is left, with a mark for each span."""
+    said: Ids
+    """The spans, each after its mark."""
+    places: Ids
+    """Where in the text each token of `said` was; a mark is where its span begins."""
+
+
+def corrupt(ids: Ids, hidden: NDArray[np.bool_], marks: Ids) -> Corrupted:
+    """Take the runs of `hidden` (n,) out of a text (n,): the k-th is marked with `marks[k]`.
+
+    a b c d e f, of which b, c and f are hidden → a ⟨0⟩ d e ⟨1⟩ and ⟨0⟩ b c ⟨1⟩ f.
+    """
+    begins = hidden & ~np.concatenate([[False], hidden])[:-1]
+    read = ids.copy()
+    read[begins] = marks
+    first = np.flatnonzero(begins[hidden])
+    return Corrupted(
+        read=read[begins | ~hidden],
+        said=np.insert(ids[hidden], first, marks),
+        places=np.insert(np.flatnonzero(hidden), first, np.flatnonzero(begins)),
+    )
+
+
+def take(noise: Noise, piece: Piece, rng: np.random.Generator, tokenizer: Tokenizer) -> Sequences:
+    """The piece with gaps, and its spans; each ends with the end token.
+
+    Tokens that are context only, for which another piece answers, count nothing.
+    """
+    ids, ours = text(piece, tokenizer)
+    marks = [tokenizer.special(mark(number)) for number in range(noise.counts(len(ids)).spans)]
+    made = corrupt(ids, noise.draw(len(ids), rng), np.array(marks, np.int64))
+    return Sequences(
+        read=np.append(made.read, tokenizer.end),
+        said=np.append(made.said, tokenizer.end),
+        weight=np.append(ours[made.places], True).astype(np.float32),
+    )
+
+
+def longest_piece(noise: Noise, form: Form, window: int, front: int = 0) -> int:
+    """The most tokens of text that fit a window, with `front` more tokens before what is read.
+
+    Raises:
+        ConfigError: not even one does.
+    """
+
+    def row(n: int) -> int:
+        hidden, spans = noise.counts(n)
+        return places(form, front + n - hidden + spans + 1, hidden + spans + 1)
+
+    found = longest(window, row)
+    if not found:
+        raise ConfigError(
+            f"train.window = {window}: a token with its marks takes {row(1)} places; set it to more."
+        )
+    return found
+
+
+def mark(number: int) -> str:
+    """The name of the token that marks span `number`, as T5's vocabulary has it."""
+    return f"<extra_id_{number}>"
+
+
+def mark_names(count: int) -> tuple[str, ...]:
+    """The marks in the order of T5's vocabulary: the first span's has the highest id."""
+    return tuple(mark(number) for number in reversed(range(count)))
+
+
+def check_marks(spans: int, marks: int, length: int, window: int) -> None:
+    """Whether each span of the longest piece has a mark of its own.
+
+    Raises:
+        ConfigError: there are too few.
+    """
+    if spans > marks:
+        raise ConfigError(
+            f"objective.marks = {marks}: with train.window = {window} a piece has {length} tokens and "
+            f"{spans} gaps, and each needs a mark of its own. Set objective.marks to at least {spans}."
+        )
