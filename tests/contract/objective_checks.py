@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from telos import models, objectives
-from telos.batch import Example, HeadSpec, Piece, Side, may_see
+from telos.batch import Ask, Example, HeadSpec, Piece, Side, may_see
 from telos.config import Settings, member, read, to_toml
 from telos.data.packing import collate, pack
 from telos.errors import ConfigError
@@ -237,6 +237,45 @@ def it_says_how_it_is_scored_and_decoded(objective: Objective, folder: Path) -> 
         assert np.isfinite(objective.coefficient(head.name))
 
 
+def a_given_text_is_scored_as_it_says(objective: Objective, folder: Path) -> None:
+    """`whole` asks each token once; `hide` asks a hidden place, and nothing that its answer sees gives it
+    away."""
+    tokenizer = world.vocabulary(objective.specials())
+    cut = objective.cut(64)
+    text = tokenizer.encode(world.DOCUMENTS[0])[:12]
+    begun = np.concatenate([[tokenizer.begin] * cut.begin, text]).astype(np.int64)
+    whole = objective.whole(Piece(ids=begun, document=0, ask_from=cut.overlap), tokenizer)
+    if whole is not None:
+        assert np.concatenate([ask.target for ask in told(whole)]).tolist() == begun[cut.overlap :].tolist()
+    ended = np.concatenate([begun, [tokenizer.end] * cut.end]).astype(np.int64)
+    for place in range(int(cut.begin), len(begun)):
+        seen = []
+        for token in (ended[place], text[0], text[1]):
+            ids = ended.copy()
+            ids[place] = token
+            at = np.array([place])
+            example = objective.hide(Piece(ids=ids, document=0), at, at, tokenizer)
+            if example is None:
+                return
+            (ask,) = told(example)
+            assert ask.target.tolist() == [token] and ask.weight.tolist() == [1.0]
+            seen.append(visible(example, int(ask.at[0])))
+        assert seen[0] == seen[1] == seen[2]
+
+
+def told(example: Example) -> list[Ask]:
+    """What is asked of the vocabulary: what makes the score of a text."""
+    return [ask for ask in example.asks if ask.head == "tokens" and not ask.negative and len(ask.at)]
+
+
+def visible(example: Example, at: int) -> list[list[int]]:
+    """The tokens that a place sees, on both sides."""
+    batch = collate([[example]])
+    sights = may_see(batch.main, batch.main)[0, 0, at]
+    source = [] if example.source is None else example.source.ids.tolist()
+    return [batch.main.ids[0][sights].tolist(), source]
+
+
 CHECKS: tuple[Callable[[Objective, Path], None], ...] = (
     same_seed_same_example,
     examples_fit_their_window,
@@ -246,4 +285,5 @@ CHECKS: tuple[Callable[[Objective, Path], None], ...] = (
     settings_survive_toml,
     it_trains_on_every_model_that_fits,
     it_says_how_it_is_scored_and_decoded,
+    a_given_text_is_scored_as_it_says,
 )

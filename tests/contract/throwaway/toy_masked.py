@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import ClassVar, Literal, final
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from telos.batch import Ask, Cut, Example, Read, Side
+from telos.batch import Ask, Cut, Example, Piece, Read, Side
 from telos.objectives._base import Objective
 from telos.tokenizer import Tokenizer
 
@@ -45,3 +46,11 @@ class ToyMasked(Objective):
         ask = Ask(head="tokens", at=at, target=ids[at], weight=np.ones(len(at), np.float32))
         ids[at] = tokenizer.mask
         return replace(example, main=replace(example.main, ids=ids), asks=(*example.asks, ask))
+
+    def hide(
+        self, piece: Piece, hidden: NDArray[np.int64], asked: NDArray[np.int64], tokenizer: Tokenizer
+    ) -> Example:
+        ids = piece.ids.copy()
+        ids[hidden] = tokenizer.mask
+        ask = Ask(head="tokens", at=asked, target=piece.ids[asked], weight=np.ones(len(asked), np.float32))
+        return Example(main=Side.of(ids, causal=False), asks=(ask,), pattern="full")
