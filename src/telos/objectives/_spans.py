@@ -8,14 +8,15 @@ the first token is never hidden and the last one always.
 With a length of 0 there is one span, the end of the text.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from telos.batch import Piece
+from telos.batch import Example, Piece
 from telos.errors import ConfigError
-from telos.objectives._sequence import Form, Sequences, longest, places, text
+from telos.objectives._sequence import Form, Sequences, example, longest, places, text
 from telos.tokenizer import Tokenizer
 
 __all__ = [
@@ -24,10 +25,12 @@ __all__ = [
     "Noise",
     "check_marks",
     "corrupt",
+    "hide",
     "longest_piece",
     "mark",
     "mark_names",
     "take",
+    "take_these",
 ]
 
 Ids = NDArray[np.int64]
@@ -106,16 +109,32 @@ def corrupt(ids: Ids, hidden: NDArray[np.bool_], marks: Ids) -> Corrupted:
 def take(noise: Noise, piece: Piece, rng: np.random.Generator, tokenizer: Tokenizer) -> Sequences:
     """The piece with gaps, and its spans; each ends with the end token.
 
-    Tokens that are context only, for which another piece answers, count nothing.
+    Tokens that are context only, for which another piece answers, may be hidden but are not asked.
     """
     ids, ours = text(piece, tokenizer)
-    marks = [tokenizer.special(mark(number)) for number in range(noise.counts(len(ids)).spans)]
-    made = corrupt(ids, noise.draw(len(ids), rng), np.array(marks, np.int64))
-    return Sequences(
-        read=np.append(made.read, tokenizer.end),
-        said=np.append(made.said, tokenizer.end),
-        weight=np.append(ours[made.places], True).astype(np.float32),
-    )
+    made = _marked(ids, noise.draw(len(ids), rng), tokenizer)
+    return _ended(made, np.append(ours[made.places], True), tokenizer)
+
+
+def take_these(
+    piece: Piece, hidden: NDArray[np.int64], asked: NDArray[np.int64], tokenizer: Tokenizer
+) -> Sequences:
+    """The same with given places of the piece hidden, and only the tokens at those `asked` asked."""
+    ids, first = text(piece, tokenizer)[0], int(piece.ids[0] == tokenizer.begin)
+    made = _marked(ids, np.isin(np.arange(len(ids)) + first, hidden), tokenizer)
+    wanted = np.isin(made.places + first, asked) & (made.said == ids[made.places])
+    return _ended(made, np.append(wanted, False), tokenizer)
+
+
+def _marked(ids: Ids, hidden: NDArray[np.bool_], tokenizer: Tokenizer) -> Corrupted:
+    """`corrupt` with as many marks as are needed."""
+    spans = int(hidden[:1].sum() + (hidden[1:] & ~hidden[:-1]).sum())
+    marks = [tokenizer.special(mark(number)) for number in range(spans)]
+    return corrupt(ids, hidden, np.array(marks, np.int64))
+
+
+def _ended(made: Corrupted, asked: NDArray[np.bool_], tokenizer: Tokenizer) -> Sequences:
+    return Sequences(np.append(made.read, tokenizer.end), np.append(made.said, tokenizer.end), asked)
 
 
 def longest_piece(noise: Noise, form: Form, window: int, front: int = 0) -> int:

@@ -20,12 +20,13 @@ Marks are special tokens of the vocabulary by their published names, `<extra_id_
 from typing import ClassVar, Literal, final
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from telos.batch import Cut, Example, Read
+from telos.batch import Cut, Example, Piece, Read
 from telos.objectives import _sequence, _spans
 from telos.objectives._base import Objective
-from telos.objectives._sequence import FORM_NEEDS, Form
+from telos.objectives._sequence import FORM_NEEDS, Form, Ids
 from telos.objectives._spans import Noise
 from telos.tokenizer import Tokenizer
 
@@ -72,6 +73,16 @@ class Span(Objective):
     def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
         """What is left of the piece, and then its spans."""
         piece = read[index]
-        return _sequence.example(
-            self.form, _spans.take(self.noise, piece, rng, tokenizer), piece, index, tokenizer
-        )
+        both = _spans.take(self.noise, piece, rng, tokenizer)
+        return _sequence.example(self.form, both, piece, index, tokenizer)
+
+    def hide(
+        self, piece: Piece, hidden: NDArray[np.int64], asked: NDArray[np.int64], tokenizer: Tokenizer
+    ) -> Example:
+        """Each run of hidden places is a gap, whose first token is asked right after the gap's mark."""
+        return _spans.hide(self.form, piece, hidden, asked, tokenizer)
+
+    def hide(self, piece: Piece, hidden: Ids, asked: Ids, tokenizer: Tokenizer) -> Example:
+        """Each run of hidden places is a span."""
+        both = _spans.take_these(piece, hidden, asked, tokenizer)
+        return _sequence.example(self.form, both, piece, -1, tokenizer)
