@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from telos.batch import Ask, Example, Piece, Side
 from telos.tokenizer import Tokenizer
 
-__all__ = ["FORM_NEEDS", "Form", "Sequences", "example", "longest", "places", "prefixed", "text"]
+__all__ = ["FORM_NEEDS", "Form", "Ids", "Sequences", "example", "longest", "places", "prefixed", "text"]
 
 Form = Literal["source", "prefix"]
 FORM_NEEDS: dict[Form, frozenset[str]] = {
@@ -34,11 +34,11 @@ Ids = NDArray[np.int64]
 
 
 class Sequences(NamedTuple):
-    """What is read, what is said then, and what each token said counts."""
+    """What is read, what is said then, and which tokens of that are asked."""
 
     read: Ids
     said: Ids
-    weight: NDArray[np.float32]
+    asked: NDArray[np.bool_]
 
 
 def prefixed(ids: Ids, prefix: int) -> Side:
@@ -62,7 +62,8 @@ def example(form: Form, both: Sequences, piece: Piece, sample: int, tokenizer: T
     """Read the one, say the other."""
     read, said = both.read, both.said
     first = 0 if form == "source" else len(read) - 1
-    ask = Ask(head="tokens", at=first + np.arange(len(said)), target=said, weight=both.weight)
+    at = np.flatnonzero(both.asked)
+    ask = Ask(head="tokens", at=first + at, target=said[at], weight=np.ones(len(at), np.float32))
     if form == "prefix":
         main = prefixed(np.concatenate([read, said[:-1]]), len(read))
         return Example(main=main, asks=(ask,), pattern="prefix", unit=piece.document, sample=sample)

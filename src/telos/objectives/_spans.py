@@ -8,15 +8,14 @@ the first token is never hidden and the last one always.
 With a length of 0 there is one span, the end of the text.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from telos.batch import Example, Piece
+from telos.batch import Piece
 from telos.errors import ConfigError
-from telos.objectives._sequence import Form, Sequences, example, longest, places, text
+from telos.objectives._sequence import Form, Sequences, longest, places, text
 from telos.tokenizer import Tokenizer
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "Noise",
     "check_marks",
     "corrupt",
-    "hide",
     "longest_piece",
     "mark",
     "mark_names",

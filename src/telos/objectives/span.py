@@ -20,7 +20,6 @@ Marks are special tokens of the vocabulary by their published names, `<extra_id_
 from typing import ClassVar, Literal, final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from telos.batch import Cut, Example, Piece, Read
@@ -75,12 +74,6 @@ class Span(Objective):
         piece = read[index]
         both = _spans.take(self.noise, piece, rng, tokenizer)
         return _sequence.example(self.form, both, piece, index, tokenizer)
-
-    def hide(
-        self, piece: Piece, hidden: NDArray[np.int64], asked: NDArray[np.int64], tokenizer: Tokenizer
-    ) -> Example:
-        """Each run of hidden places is a gap, whose first token is asked right after the gap's mark."""
-        return _spans.hide(self.form, piece, hidden, asked, tokenizer)
 
     def hide(self, piece: Piece, hidden: Ids, asked: Ids, tokenizer: Tokenizer) -> Example:
         """Each run of hidden places is a span."""
