@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from telos import losses
+from telos.batch import Soft
 from telos.losses import LossSettings, cross_entropy, linear_cross_entropy, linear_logits
 
 PLAIN = LossSettings()
@@ -313,3 +314,37 @@ def test_logits_agree_with_the_loss() -> None:
     torch.testing.assert_close(
         (cross_entropy(logits, target) * counts).sum(), sums.entropy, rtol=1e-2, atol=0
     )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 4.0])
+@pytest.mark.parametrize("settings", [PLAIN, LossSettings(z=0.01, soft_cap=3.0)], ids=["plain", "z, capped"])
+def test_a_teacher_is_asked_in_chunks_and_the_answer_is_tempered(
+    temperature: float, settings: LossSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T² · H(p, softmax(logits / T)) by the plain formula, values and gradients; the z-loss is of the logits
+    as they are; p is made for as many places as a chunk has and no more."""
+    monkeypatch.setattr(losses, "CHUNK", 3 * 11)
+    monkeypatch.setattr(losses, "BLOCK", 2 * 11)
+    hidden, weight, bias, truth, counts = (t.double() for t in case(7, 5, 11, soft=True))
+    asked: list[int] = []
+
+    def of(rows: slice) -> Tensor:
+        asked.append(len(truth[rows]))
+        return truth[rows]
+
+    leaves = [t.clone().requires_grad_() for t in (hidden, weight, bias)]
+    none = torch.zeros(7, dtype=torch.int64)
+    soft = Soft(of=of, temperature=temperature)
+    sums = linear_cross_entropy(*leaves, none, counts, settings=settings, soft=soft, training=True)
+    assert asked == [3, 3, 1]
+    twins = [t.clone().requires_grad_() for t in (hidden, weight, bias)]
+    logits = twins[0] @ twins[1].T + twins[2]
+    if settings.soft_cap:
+        logits = settings.soft_cap * torch.tanh(logits / settings.soft_cap)
+    wanted = -(counts * (truth * (logits / temperature).log_softmax(1)).sum(1)).sum() * temperature**2
+    z = settings.z * (counts * logits.logsumexp(1) ** 2).sum()
+    torch.testing.assert_close(sums.entropy, wanted)
+    (sums.entropy + (sums.z if sums.z is not None else 0)).backward()
+    (wanted + z).backward()
+    for ours, theirs in zip(leaves, twins, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)

@@ -16,7 +16,7 @@ is many of them packed into rows in torch (matrices of B rows × T places).
 "Flat" places of a batch count row by row: place t of row b is b·T + t.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
@@ -40,6 +40,7 @@ __all__ = [
     "Read",
     "Rows",
     "Side",
+    "Soft",
     "may_see",
 ]
 
@@ -192,6 +193,9 @@ class Example:
     """The document it comes from: the unit that privacy and evaluation count in."""
     sample: int = -1
     """Its index in the corpus; device draws that make targets are keyed by it."""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """The shards' columns per token, laid along `main`, for an objective that extends the example; no batch
+    has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +230,17 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Soft:
+    """What another model holds to be true. Made for a few places at a time, so that the distributions of all
+    places never exist together."""
+
+    of: Callable[[slice], Tensor]
+    """These of the asked places → their distributions (k, classes), float32."""
+    temperature: float = 1.0
+    """T: the answer's logits are divided by it, and its loss is multiplied by T² (Hinton et al., 2015)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """All that one head is asked in a batch under one term; padded to a bucket with weight 0."""
 
@@ -238,6 +253,8 @@ class Asked:
     weight: Tensor
     """(K,), float32."""
     negative: bool = False
+    soft: Soft | None = None
+    """In place of `target`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
     hard       −log q(target)
     smoothed   p = (1 − s) · target + s / V                              (Szegedy et al., 2016)
-    soft       p is given: a teacher's distribution
+    soft       p is given: a teacher's distribution; at a temperature T: T² · H(p, softmax(logits / T))
+                                                                         (Hinton et al., 2015)
     negative   −log (1 − q(target)): unlikelihood                        (Welleck et al., 2020)
     z          z · (log Σ exp logits)², a term of its own                (Chowdhery et al., 2022)
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from telos.batch import Soft
 from telos.config import Settings
 
 __all__ = ["LossSettings", "Sums", "cross_entropy", "linear_cross_entropy", "linear_logits"]
@@ -77,6 +79,7 @@ def linear_cross_entropy(
     *,
     settings: LossSettings,
     negative: bool = False,
+    soft: Soft | None = None,
     training: bool,
 ) -> Sums:
     """The weighted sum of cross-entropies of `hidden · weightᵀ + bias` against `target`.
@@ -92,16 +95,20 @@ def linear_cross_entropy(
         row_weight: (K,).
         settings: smoothing and z count only in `training`, the soft cap always.
         negative: unlikelihood of the target classes; smoothing does not apply.
+        soft: distributions in place of `target`, made chunk by chunk, and their temperature; the z-loss is
+            of the logits as they are.
         training: whether the modifiers apply.
     """
     assert not target.requires_grad, "the target of a cross-entropy is taken as given: detach it"
-    assert not (negative and target.is_floating_point()), "unlikelihood is of classes, not of distributions"
+    distributions = soft is not None or target.is_floating_point()
+    assert not (negative and distributions), "unlikelihood is of classes, not of distributions"
     plan = _Plan(
         smoothing=settings.smoothing if training and not negative else 0.0,
         z=settings.z if training else 0.0,
         soft_cap=settings.soft_cap,
         negative=negative,
         product=_product_type(hidden),
+        soft=soft,
     )
     entropy, z = _apply(hidden, weight, bias, target, row_weight, plan)
     return Sums(entropy, z if plan.z else None)
@@ -114,6 +121,7 @@ class _Plan(NamedTuple):
     negative: bool
     product: torch.dtype
     """The type in which matrices are multiplied."""
+    soft: Soft | None
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -199,10 +207,11 @@ def _walk(
         count = counts[rows].unsqueeze(1)
         inputs = hidden[rows].to(plan.product).masked_fill(count == 0, 0)
         logits = inputs @ table.T
+        truth = target[rows] if plan.soft is None else plan.soft.of(rows)
         slopes = [logits, *(torch.empty_like(logits) for _ in grads[1:])] if grads else []
         for block in _blocks(len(logits), max(1, BLOCK // len(weight))):
             said = logits[block].to(kind) if bias is None else logits[block].to(kind) + bias
-            terms = _terms(said, target[rows][block], count[block], plan, bool(grads))
+            terms = _terms(said, truth[block], count[block], plan, bool(grads))
             for term, (sum_, slope) in enumerate(terms):
                 total[term] += sum_
                 if slope is not None:
@@ -239,6 +248,8 @@ def _terms(
 def _entropy(
     logits: Tensor, target: Tensor, count: Tensor, plan: _Plan, with_slopes: bool
 ) -> tuple[Tensor, Tensor | None]:
+    if plan.soft is not None:
+        return _tempered_entropy(logits, target, count, plan, plan.soft.temperature, with_slopes)
     if target.is_floating_point():
         return _soft_entropy(logits, target.to(logits.dtype), count, plan, with_slopes)
     said, place = torch.softmax(logits, dim=1), target.unsqueeze(1)
@@ -263,6 +274,15 @@ def _soft_entropy(
         truth = (1 - plan.smoothing) * truth + plan.smoothing / truth.shape[1] * mass
     total = -((truth * said).sum(1, keepdim=True) * count).sum()
     return total, said.exp_() * mass - truth if with_slopes else None
+
+
+def _tempered_entropy(
+    logits: Tensor, truth: Tensor, count: Tensor, plan: _Plan, temperature: float, with_slopes: bool
+) -> tuple[Tensor, Tensor | None]:
+    """T² · H(p, softmax(logits / T)): the factor keeps the gradient's size whatever the temperature."""
+    truth = truth.to(logits.dtype)
+    total, slope = _soft_entropy(logits / temperature, truth, count, plan, with_slopes)
+    return temperature**2 * total, None if slope is None else temperature * slope
 
 
 def _unlikelihood(

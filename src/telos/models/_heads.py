@@ -55,6 +55,7 @@ class TokenHead(nn.Module):
             asked.weight,
             settings=self.loss,
             negative=asked.negative,
+            soft=asked.soft,
             training=self.training,
         )
         return {asked.term: sums.entropy} | ({} if sums.z is None else {f"{asked.term}.z": sums.z})
