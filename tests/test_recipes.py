@@ -103,8 +103,8 @@ def test_an_objective_that_no_model_here_can_serve_is_refused(monkeypatch: pytes
         ConfigError, match=r"objective = 'causal' needs a model that gives full; model = 'gru'.*decoder"
     ):
         read(Recipe, table)
-    assert models_that_fit(Causal()) == ["decoder"]
-    monkeypatch.setattr(Causal, "requires", lambda self: frozenset({"source"}))
+    assert models_that_fit(Causal()) == ["decoder", "encoder"]
+    monkeypatch.setattr(Causal, "requires", lambda self: frozenset({"source", "carries"}))
     with pytest.raises(ConfigError, match="No model here does"):
         read(Recipe, table)
 

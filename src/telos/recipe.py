@@ -19,7 +19,7 @@ from telos.objectives._base import Objective
 from telos.tokenizer import TokenizerSettings
 from telos.train.settings import TrainSettings
 
-__all__ = ["VERSION", "Recipe", "models_that_fit"]
+__all__ = ["VERSION", "Recipe", "models_that_fit", "objectives_that_use"]
 
 VERSION = 1
 """Raised when a recipe that an older Telos wrote would mean something else."""
@@ -99,6 +99,19 @@ class Recipe(Settings):
                 f"objective = {self.objective.name!r} needs a model that gives {_listed(missing)}; "
                 f"model = {self.model.name!r} gives {_listed(self.model.gives)}. {instead}"
             )
+        idle = self.model.needs - self.objective.requires()
+        if idle:
+            fit = objectives_that_use(self.model.needs)
+            instead = f"These do: {', '.join(fit)}." if fit else "None here does."
+            raise ValueError(
+                f"model = {self.model.name!r} needs an objective with {_listed(idle)}, or a part of it would "
+                f"lie idle; objective = {self.objective.name!r} has none. {instead}"
+            )
+        for capability, cure in self.model.lacks().items():
+            if capability in self.objective.requires():
+                raise ValueError(
+                    f"objective = {self.objective.name!r} needs a model that gives {capability}: set {cure}."
+                )
         if self.train.loader.carry and "carries" not in self.model.gives:
             raise ValueError(
                 f"train.loader.carry: model = {self.model.name!r} has no state that goes on from "
@@ -126,7 +139,15 @@ class Recipe(Settings):
 
 def models_that_fit(objective: Objective) -> list[str]:
     """The models that give all that an objective requires."""
-    return _giving(objective.requires())
+    required = objective.requires()
+    return [name for name in names(models) if find(models, name, Model).serves(required)]
+
+
+def objectives_that_use(needed: frozenset[str]) -> list[str]:
+    """The objectives that, as they are by default, make use of all these capabilities."""
+    kinds = {name: find(objectives, name, Objective) for name in names(objectives)}
+    whole = {n: k for n, k in kinds.items() if not any(f.is_required() for f in k.model_fields.values())}
+    return [name for name, kind in whole.items() if needed <= kind().requires()]
 
 
 def _giving(required: frozenset[str] | set[str]) -> list[str]:

@@ -32,6 +32,8 @@ DOCUMENTS = (
 
 _SMALL: dict[str, dict[str, Any]] = {
     "decoder": {"width": 16, "depth": 2, "heads": 2},
+    "encoder": {"width": 16, "depth": 2, "heads": 2, "types": 2},
+    "encoder_decoder": {"width": 16, "depth": 2, "heads": 2, "feed": {"width": 32}},
     "gru": {"embedding": 12, "width": 16},
 }
 """Settings that make a model small; a model without an entry is built as it is."""

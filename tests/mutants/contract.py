@@ -84,18 +84,18 @@ def negatives_come_from_the_same_document(monkeypatch: pytest.MonkeyPatch) -> No
 
 @mutant(kills=f"{MODELS}test_documents_in_a_row_never_meet", trap=6)
 def packed_documents_meet(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.models import decoder
+    from telos.models import _transformer
 
-    monkeypatch.setattr(decoder, "_sight", lambda main, past: decoder.Sight(None, causal=True))
+    monkeypatch.setattr(_transformer, "sight", lambda main, *rest: _transformer.Sight(None, causal=True))
 
 
 @mutant(kills=f"{MODELS}test_it_sees_what_it_may_and_all_of_it", trap=15)
 def a_prefix_is_only_causal(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.models import decoder
+    from telos.models import _transformer
 
-    sight = decoder._sight
+    sight = _transformer.sight
     monkeypatch.setattr(
-        decoder, "_sight", lambda main, past: sight(replace(main, order=main.positions), past)
+        _transformer, "sight", lambda main, *rest: sight(replace(main, order=main.positions), *rest)
     )
 
 
@@ -148,9 +148,9 @@ def dropout_never_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     from telos.models.decoder import DecoderNetwork
 
-    embed = DecoderNetwork._embed
+    embed = DecoderNetwork.embed
     monkeypatch.setattr(
-        DecoderNetwork, "_embed", lambda self, main: dropout(embed(self, main), self.model.dropout, True)
+        DecoderNetwork, "embed", lambda self, main: dropout(embed(self, main), self.model.dropout, True)
     )
 
 
@@ -162,7 +162,7 @@ def positions_restart_with_every_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         DecoderNetwork,
         "_turn",
-        lambda self, positions: turn(self, positions - positions.min(1, keepdim=True).values),
+        lambda self, positions, base: turn(self, positions - positions.min(1, keepdim=True).values, base),
     )
 
 

@@ -72,35 +72,35 @@ def evaluation_is_smoothed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{DECODER}::test_packed_documents_do_not_meet", trap=6)
 def packed_documents_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.models import decoder
+    from telos.models import _transformer
 
-    right = decoder._sight
-    monkeypatch.setattr(decoder, "_sight", lambda main, past: right(replace(main, packed=False), past))
+    right = _transformer.sight
+    monkeypatch.setattr(_transformer, "sight", lambda main, *rest: right(replace(main, packed=False), *rest))
 
 
 @mutant(kills=f"{DECODER}::test_gradients_flow_where_may_see_says_and_nowhere_else", trap=6)
 def everything_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.models import decoder
+    from telos.models import _transformer
 
-    monkeypatch.setattr(decoder, "_sight", lambda main, past: decoder.Sight(None))
+    monkeypatch.setattr(_transformer, "sight", lambda main, *rest: _transformer.Sight(None))
 
 
 @mutant(kills=f"{DECODER}::test_padding_is_finite_and_harmless", trap=21)
 def padding_sees_nothing_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of the relation without a single place, under the textbook's softmax."""
-    from telos.models import decoder
+    from telos.models import _transformer
 
-    right = decoder._sight
+    right = _transformer.sight
 
     def blind(main: Any, past: Any) -> Any:
         mask = right(replace(main, packed=True), past).mask
-        return decoder.Sight(mask & (main.segment >= 0)[:, None, :, None])
+        return _transformer.Sight(mask & (main.segment >= 0)[:, None, :, None])
 
     def textbook(query: Any, key: Any, value: Any, attn_mask: Any = None, **named: Any) -> Any:
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
         return scores.masked_fill(~attn_mask, -torch.inf).softmax(-1) @ value
 
-    monkeypatch.setattr(decoder, "_sight", blind)
+    monkeypatch.setattr(_transformer, "sight", blind)
     monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", textbook)
 
 
@@ -129,15 +129,15 @@ def evaluation_switches_dropout_off_for_good(monkeypatch: pytest.MonkeyPatch) ->
 
 @mutant(kills=f"{DECODER}::test_prompts_of_unequal_length_go_on_as_each_alone", trap=23)
 def padding_in_the_cache_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.models import decoder
+    from telos.models import _transformer
 
-    right = decoder._remember
+    right = _transformer.remember
 
     def wrong(*given: Any) -> Any:
         cache = right(*given)
         return cache._replace(seen=torch.ones_like(cache.seen), segment=torch.zeros_like(cache.segment))
 
-    monkeypatch.setattr(decoder, "_remember", wrong)
+    monkeypatch.setattr(_transformer, "remember", wrong)
 
 
 @mutant(kills=f"{DECODER}::test_steps_on_a_cache_are_one_forward_pass", trap=23)

@@ -5,7 +5,7 @@ To add an architecture, write a file in this folder with one final class that de
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -45,8 +45,20 @@ class Model(Member, ABC):
     """Capabilities: what may be seen (`causal`, `full`, `prefix`, `general`), side inputs (`source`,
     `types`), `packed` (several documents in a row), `carries` (state can go on from window to window)."""
 
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Capabilities that an objective must make use of: without it, some of the weights would lie idle."""
+
     vectors: Annotated[Path | None, Lax] = None
     """A file of word vectors (word2vec, GloVe or fastText, as text) that the embedding starts from."""
+
+    def lacks(self) -> Mapping[str, str]:
+        """Of the capabilities that the class gives, those that these settings leave out, and what to set."""
+        return {}
+
+    @classmethod
+    def serves(cls, required: frozenset[str]) -> bool:
+        """Whether it gives all that an objective requires, and the objective makes use of all it needs."""
+        return cls.needs <= required <= cls.gives
 
     @abstractmethod
     def parameter_count(self, sizes: Sizes) -> int:

@@ -4,19 +4,21 @@ The asked places are gathered before the projection, and the projection is one w
 all places never exist. Every weight of a head is used inside its `forward`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from telos.batch import Asked, HeadSpec
 from telos.losses import LossSettings, linear_cross_entropy, linear_logits
 
-__all__ = ["ClassHead", "TokenHead", "build_heads", "head_counts"]
+__all__ = ["ClassHead", "Pooler", "TokenHead", "Transform", "build_heads", "head_counts"]
 
 
 class TokenHead(nn.Module):
-    """Linear to the vocabulary and cross-entropy; `tied` shares the weight of the embedding.
+    """Linear to the vocabulary and cross-entropy; `tied` shares the weight of the embedding; `transform` is
+    put to the hidden states before the projection.
 
     The embedding is held in a list, not as a submodule: its weight has one name and one entry in the state,
     and stays shared whatever is done to the embedding (a copy, a move from the meta device, a load).
@@ -30,12 +32,14 @@ class TokenHead(nn.Module):
         *,
         tied: nn.Embedding | None = None,
         bias: bool = False,
+        transform: nn.Module | None = None,
     ) -> None:
         super().__init__()
         assert tied is None or tuple(tied.weight.shape) == (outputs, width), (
             "a tied head has the embedding's shape"
         )
         self.loss = loss
+        self.transform = nn.Identity() if transform is None else transform
         self._tied = [] if tied is None else [tied]
         self.weight = nn.Parameter(torch.empty(outputs, width)) if tied is None else None
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
@@ -48,7 +52,7 @@ class TokenHead(nn.Module):
     def forward(self, hidden: Tensor, asked: Asked) -> dict[str, Tensor]:
         """Sums for the places `hidden` (K, width): `term`, and in training with a z-loss `term.z`."""
         sums = linear_cross_entropy(
-            hidden,
+            self.transform(hidden),
             self.table,
             self.bias,
             asked.target,
@@ -62,14 +66,42 @@ class TokenHead(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, width) → (…, outputs), float32."""
-        return linear_logits(hidden, self.table, self.bias, self.loss.soft_cap)
+        return linear_logits(self.transform(hidden), self.table, self.bias, self.loss.soft_cap)
 
 
 class ClassHead(TokenHead):
     """Linear to a few classes and plain cross-entropy: the modifiers of the loss are the vocabulary's."""
 
-    def __init__(self, width: int, outputs: int) -> None:
-        super().__init__(width, outputs, LossSettings(), bias=True)
+    def __init__(self, width: int, outputs: int, transform: nn.Module | None = None) -> None:
+        super().__init__(width, outputs, LossSettings(), bias=True, transform=transform)
+
+
+class Transform(nn.Module):
+    """norm(gelu(linear(x))), before the projection to the vocabulary (Devlin et al., 2019)."""
+
+    def __init__(self, width: int, norm: nn.Module, bias: bool) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width, bias=bias)
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(functional.gelu(self.dense(x)))
+        return out
+
+
+class Pooler(nn.Module):
+    """tanh(linear(x)), before the projection to classes (Devlin et al., 2019)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.dense(x))
+
+
+def untransformed(spec: HeadSpec) -> None:
+    """No head has a transform."""
 
 
 def build_heads(
@@ -79,26 +111,30 @@ def build_heads(
     *,
     tied: nn.Embedding | None = None,
     bias: bool = False,
+    transform: Callable[[HeadSpec], nn.Module | None] = untransformed,
 ) -> nn.ModuleDict:
     """The heads an objective needs, by name, for hidden states of `width`.
 
-    A head for tokens shares the weight of `tied` where that
-    is given and has as many rows as the head has outputs.
+    A head for tokens shares the weight of `tied` where that is given and has as many rows as the head has
+    outputs. `transform` makes what a head puts to the hidden states before its projection.
     """
     heads = nn.ModuleDict()
     for spec in specs:
         if spec.kind == "classes":
-            heads[spec.name] = ClassHead(width, spec.outputs)
+            heads[spec.name] = ClassHead(width, spec.outputs, transform(spec))
         else:
             shared = tied if tied is not None and tied.num_embeddings == spec.outputs else None
-            heads[spec.name] = TokenHead(width, spec.outputs, loss, tied=shared, bias=bias)
+            heads[spec.name] = TokenHead(
+                width, spec.outputs, loss, tied=shared, bias=bias, transform=transform(spec)
+            )
     return heads
 
 
 def head_counts(
     specs: Sequence[HeadSpec], width: int, *, tied_rows: int = 0, bias: bool = False
 ) -> tuple[int, int]:
-    """(parameters of the heads, weights that multiply), in closed form; a tied weight only multiplies.
+    """(parameters of the heads, weights that multiply), in closed form and without transforms; a tied weight
+    only multiplies.
 
     `tied_rows` is the rows of the embedding that token heads share, or 0.
     """

@@ -10,7 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Attention", "Block", "Gelu", "Past", "Rotary", "Sight", "SwiGlu"]
+__all__ = [
+    "Attention",
+    "Block",
+    "ExactGelu",
+    "GeGlu",
+    "Gelu",
+    "LevelHeads",
+    "Past",
+    "PostBlock",
+    "Rotary",
+    "Sight",
+    "SwiGlu",
+    "Turn",
+    "near",
+    "stay",
+]
 
 
 class Past(NamedTuple):
@@ -26,6 +41,14 @@ class Sight(NamedTuple):
     mask: Tensor | None
     """(B, 1, queries, keys), true where place i sees place j; or none, and then `causal` says it all."""
     causal: bool = False
+
+
+def near(query: Tensor, key: Tensor, reach: int) -> Tensor:
+    """(B, 1, queries, keys), true where two places are at most `reach` positions apart, to either side.
+
+    `query` (B, queries) and `key` (B, keys) are positions. A place is near itself, so no row is empty.
+    """
+    return ((query[:, :, None] - key[:, None, :]).abs() <= reach).unsqueeze(1)
 
 
 class Turn(Protocol):
@@ -63,20 +86,30 @@ class Attention(nn.Module):
     """Multi-head attention with one matrix for queries, keys and values; query heads may share a key head.
 
     Grouped-query attention: Ainslie et al., 2023. The rows of `inward` are the queries', then the keys',
-    then the values'.
+    then the values'. `level` is put to queries and keys, (B, T, heads + key heads, width of a head), before
+    they are turned.
     """
 
-    def __init__(self, width: int, heads: int, key_heads: int, dropout: float, bias: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        key_heads: int,
+        dropout: float,
+        bias: bool,
+        level: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.heads, self.key_heads, self.dropout = heads, key_heads, dropout
         self.inward = nn.Linear(width, (heads + 2 * key_heads) * (width // heads), bias=bias)
         self.outward = nn.Linear(width, width, bias=bias)
+        self.level = nn.Identity() if level is None else level
 
     def forward(self, x: Tensor, sight: Sight, turn: Turn, past: Past | None) -> tuple[Tensor, Past]:
         """`x` (B, T, width); returns the same shape, and the keys and values up to here."""
         rows, places, width = x.shape
         projected = self.inward(x).view(rows, places, self.heads + 2 * self.key_heads, -1)
-        turned = turn(projected[:, :, : self.heads + self.key_heads])
+        turned = turn(self.level(projected[:, :, : self.heads + self.key_heads]))
         queries = turned[:, :, : self.heads].transpose(1, 2)
         keys = turned[:, :, self.heads :].transpose(1, 2)
         values = projected[:, :, self.heads + self.key_heads :].transpose(1, 2)
@@ -96,6 +129,20 @@ class Attention(nn.Module):
         return out, Past(keys.detach(), values.detach())
 
 
+class LevelHeads(nn.Module):
+    """Queries and keys normalised head by head, each with weights of its own (Dehghani et al., 2023)."""
+
+    def __init__(self, heads: int, norm: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_queries, self.norm_keys = norm(), norm()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` (B, T, heads + key heads, width of a head); the same shape and type."""
+        queries, keys = x[:, :, : self.heads], x[:, :, self.heads :]
+        return torch.cat((self.norm_queries(queries), self.norm_keys(keys)), 2).to(x.dtype)
+
+
 class Gelu(nn.Module):
     """Two matrices with a GELU between them, in the tanh form of GPT-2 (Hendrycks and Gimpel, 2016)."""
 
@@ -105,8 +152,19 @@ class Gelu(nn.Module):
         self.outward = nn.Linear(inner, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.outward(functional.gelu(self.inward(x), approximate="tanh"))
+        out: Tensor = self.outward(self.bend(self.inward(x)))
         return out
+
+    def bend(self, x: Tensor) -> Tensor:
+        """The function between the two matrices."""
+        return functional.gelu(x, approximate="tanh")
+
+
+class ExactGelu(Gelu):
+    """The same with the exact GELU of BERT: x · Φ(x), Φ the normal distribution by its error function."""
+
+    def bend(self, x: Tensor) -> Tensor:
+        return functional.gelu(x)
 
 
 class SwiGlu(nn.Module):
@@ -119,18 +177,38 @@ class SwiGlu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.inward(x).chunk(2, -1)
-        out: Tensor = self.outward(functional.silu(gate) * up)
+        out: Tensor = self.outward(self.bend(gate) * up)
         return out
+
+    def bend(self, x: Tensor) -> Tensor:
+        """What the gate goes through."""
+        return functional.silu(x)
+
+
+class GeGlu(SwiGlu):
+    """gelu(x · gate) ⊙ (x · up), then down, with the exact GELU (Shazeer, 2020). Rows of `inward`: the
+    gate's, which go through the GELU, then up's: as ModernBERT has them."""
+
+    def bend(self, x: Tensor) -> Tensor:
+        return functional.gelu(x)
 
 
 class Block(nn.Module):
-    """x + attend(norm(x)), then x + feed(norm(x)); dropout on what is added."""
+    """x + attend(norm(x)), then x + feed(norm(x)); dropout on what is added.
+
+    `first` stands in place of the norm before attention: the identity, where what comes in is normalised.
+    """
 
     def __init__(
-        self, attend: Attention, feed: nn.Module, norm: Callable[[], nn.Module], dropout: float
+        self,
+        attend: Attention,
+        feed: nn.Module,
+        norm: Callable[[], nn.Module],
+        dropout: float,
+        first: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.norm_attend, self.attend = norm(), attend
+        self.norm_attend, self.attend = norm() if first is None else first, attend
         self.norm_feed, self.feed = norm(), feed
         self.dropout = dropout
 
@@ -141,3 +219,12 @@ class Block(nn.Module):
 
     def _drop(self, x: Tensor) -> Tensor:
         return functional.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class PostBlock(Block):
+    """norm(x + attend(x)), then norm(x + feed(x)), as in the first Transformer (Vaswani et al., 2017)."""
+
+    def forward(self, x: Tensor, sight: Sight, turn: Turn, past: Past | None) -> tuple[Tensor, Past]:
+        attended, past = self.attend(x, sight, turn, past)
+        x = self.norm_attend(x + self._drop(attended))
+        return self.norm_feed(x + self._drop(self.feed(x))), past
