@@ -156,6 +156,7 @@ def test_neighbours_recipes_and_doctor(telos: Telos, place: Path, monkeypatch: p
         (("demo", "--device", "quantum"), "device = 'quantum'"),
         (("evaluate", "runs/absent"), "not a run"),
         (("generate", "runs/absent", "x"), "not a run"),
+        (("generate", "runs/absent", "generate.length=5"), "write --set length=5"),
         (("demo", "model.wdith=2"), "Did you mean 'model.width'?"),
         (("demo", "name="), "name = '': must not be empty"),
         (("demo", "model=3"), "model = 3: expected a table"),
@@ -169,6 +170,14 @@ def test_what_a_user_can_mend_is_told_in_plain_words(
     monkeypatch.chdir(tmp_path)
     done = telos(*arguments)
     assert done.status == 2 and message in done.err and "Traceback" not in done.err and done.out == ""
+
+
+def test_a_run_named_without_its_folder_is_told_where_it_is(
+    telos: Telos, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    done = telos("evaluate", "small")
+    assert done.status == 2 and "such as runs/small" in done.err
 
 
 def test_only_what_is_wrong_is_told(telos: Telos) -> None:

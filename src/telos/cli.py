@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from telos import __version__
-from telos.errors import TelosError, explained
+from telos.errors import ConfigError, TelosError, explained
 
 if TYPE_CHECKING:
     from telos.recipe import Recipe
@@ -191,8 +191,14 @@ def generate(
 
     Example: telos generate runs/demo "def " --set temperature=0.8 --set length=100
     """
-    opened = _open(run, device)
     texts = prompts or [""]
+    for text in texts:
+        if text.startswith("generate.") and "=" in text:
+            raise ConfigError(
+                f"{text!r} reads like a setting and stands where a text begins: "
+                f"write --set {text.removeprefix('generate.')}"
+            )
+    opened = _open(run, device)
     if as_json:
         _print([asdict(sample) for sample in opened.generate(texts, settings or [], seed=seed)], "", as_json)
         return

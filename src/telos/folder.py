@@ -236,8 +236,10 @@ def read_recipe(folder: Path) -> Recipe:
     """
     path = folder / "recipe.toml"
     if not path.is_file():
+        near = Path("runs") / folder
+        meant = near if (near / "recipe.toml").is_file() else "runs/demo"
         raise CheckpointError(
-            f"{folder}: not a run: there is no recipe.toml. Give the folder of a run, such as runs/demo."
+            f"{folder}: not a run: there is no recipe.toml. Give the folder of a run, such as {meant}."
         )
     return read(Recipe, read_toml(path), str(path))
 
