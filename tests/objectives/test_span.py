@@ -169,15 +169,24 @@ def test_too_few_marks_are_refused() -> None:
         Span().cut(2)
 
 
-def test_what_another_piece_answers_for_counts_nothing() -> None:
+def test_what_another_piece_answers_for_is_not_asked() -> None:
     """With a stride in evaluation, context may be hidden, but each token is asked for once."""
     ids, objective = np.arange(30), Span(density=0.5)
-    tokenizer = characters(objective.specials())
-    example = draw(objective, Pieces(ids, ask_from=20), 1)
-    (ask,) = example.asks
-    text = ask.target < 30
-    assert (ask.weight[text] == (ask.target[text] >= 20)).all() and 0 < ask.weight.sum() < len(ask.weight)
-    assert rebuilt(reading(example), answers(example), tokenizer, 100) == ids.tolist()
+    whole, part = (draw(objective, Pieces(ids, ask_from=start), 1) for start in (0, 20))
+    assert part.main.ids.tolist() == whole.main.ids.tolist() and reading(part) == reading(whole)
+    asked = [token for token in answers(whole) if token >= 20]
+    assert [token for token in answers(part) if token < 30] == [token for token in asked if token < 30]
+    assert answers(part)[-1] == characters(objective.specials()).end
+
+
+def test_a_pseudo_likelihood_asks_for_the_hidden_token_alone() -> None:
+    """Trap 13: of a b c with b hidden: read a ⟨0⟩ c ⊣, goes in ⊢ ⟨0⟩ b, and b is asked after ⟨0⟩."""
+    tokenizer = characters(Span().specials())
+    mark = tokenizer.special("<extra_id_0>")
+    one = np.array([1])
+    example = Span().hide(Pieces([4, 5, 6])[0], one, one, tokenizer)
+    assert reading(example) == [4, mark, 6, tokenizer.end] and answers(example) == [5]
+    assert example.main.ids.tolist() == [tokenizer.begin, mark, 5] and example.asks[0].at.tolist() == [1]
 
 
 def test_begin_and_end_tokens_of_the_text_are_never_hidden() -> None:
