@@ -130,6 +130,7 @@ def _full() -> list[dict[str, Any]]:
     made_of: dict[str, Any] = {
         "together": {"of": ["causal"]},
         "mixture": {"of": ["causal", "causal"], "shares": [1, 2]},
+        "distil": {"teacher": "runs/teacher"},
     }
     track = {"wandb": {"project": "p"}, "mlflow": {"experiment": "e"}}
     text = {"data": {"path": "texts"}}

@@ -177,6 +177,7 @@ def _partner(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) 
                 "compared. Train this run with its vocabulary: "
                 f"tokenizer.path={opened.folder / 'tokenizer.json'}"
             )
+        _check_reads(f"objective.{name}: {partner.run}", opened.recipe, recipe)
         return opened.network
     model = recipe.model
     if partner.model is not None:
@@ -186,6 +187,22 @@ def _partner(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) 
     network = built(model, sizes._replace(heads=partner.heads or sizes.heads))
     initialise(network, recipe.seed)
     return network
+
+
+def _check_reads(what: str, other: Recipe, recipe: Recipe) -> None:
+    """Whether the model of another run can read this run's rows."""
+    needed = recipe.objective.requires() | (recipe.model.gives & {"packed"})
+    missing = needed - other.model.gives
+    if missing:
+        raise ConfigError(
+            f"{what} is a model = {other.model.name!r}, which does not give {', '.join(sorted(missing))}: it "
+            f"cannot read the rows of model = {recipe.model.name!r}. Take a run or a model of another kind."
+        )
+    if "carries" not in other.model.gives and other.train.window < recipe.train.window:
+        raise ConfigError(
+            f"{what} was trained with train.window = {other.train.window} and has no places beyond. Set "
+            f"train.window to at most that here, not {recipe.train.window}."
+        )
 
 
 def _validate(
