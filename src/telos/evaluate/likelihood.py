@@ -238,7 +238,9 @@ def _batches(source: _Source, parts: Iterable[_Part], rows: int, width: int, pac
 
 
 def _places(row: Row) -> int:
-    return sum(len(example.main) for example in row)
+    """Of its longer side."""
+    sources = sum(0 if example.source is None else len(example.source) for example in row)
+    return max(sum(len(example.main) for example in row), sources)
 
 
 def _carried(source: _Source, parts: Sequence[_Part], rows: int) -> Iterator[Batch]:
@@ -259,7 +261,7 @@ def _carried(source: _Source, parts: Sequence[_Part], rows: int) -> Iterator[Bat
         if not present:
             return
         nothing = Side.of(np.array([source.tokenizer.pad]), causal=True)
-        idle = dataclasses.replace(present[0], main=nothing, asks=())
+        idle = dataclasses.replace(present[0], main=nothing, source=None, asks=())
         batch = collate([[example or idle] for example in row])
         yield dataclasses.replace(batch, continues=torch.tensor(continues))
 

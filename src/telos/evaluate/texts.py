@@ -147,6 +147,12 @@ class Judge:
         words = self.settings.words and self.kind == "pseudo"
         return TextScores(kind=self.kind, nats=tuple(sums.tolist()), tokens=tokens, words=words)
 
+    @property
+    def room(self) -> int | None:
+        """Tokens of text that are read at once; `None` for as many as there are."""
+        cut = self._cut(self.window)
+        return None if self.endless else cut.length - cut.begin - cut.end
+
     def _kind(self) -> Kind:
         """The kind of score that is asked for, if the objective has it."""
         piece = Piece(ids=np.array([self.tokenizer.begin, self.tokenizer.end]), document=0, ask_from=1)
@@ -173,13 +179,15 @@ class Judge:
 
     def _questions(self, texts: Sequence[Text]) -> Iterator[_Question]:
         longest = max((len(text.ids) for text in texts), default=0) + 2
-        cut = self.objective.cut(max(longest, self.window) if self.endless else self.window)
-        cut = replace(cut, stride=0, end=cut.end and self.kind != "exact")
-        if self.kind != "exact":
-            cut = self._narrowed(cut)
+        cut = self._cut(max(longest, self.window) if self.endless else self.window)
         for owner, text in enumerate(texts):
             for piece in _pieces(text, cut, self.tokenizer):
                 yield from self._ask(owner, piece, cut)
+
+    def _cut(self, window: int) -> Cut:
+        cut = self.objective.cut(window)
+        cut = replace(cut, stride=0, end=cut.end and self.kind != "exact")
+        return cut if self.kind == "exact" else self._narrowed(cut)
 
     def _narrowed(self, cut: Cut) -> Cut:
         """Pieces so short that with one place hidden they fit a row."""
