@@ -13,8 +13,10 @@ import telos
 from telos import models, objectives, optim
 from telos.config import Settings, read
 from telos.errors import ConfigError
-from telos.find import names
-from telos.recipe import Recipe
+from telos.find import find, names
+from telos.models._base import Model
+from telos.objectives._base import Objective
+from telos.recipe import Recipe, models_that_fit, objectives_that_use
 
 __all__ = ["FULL", "candidates", "dotted_keys", "flips", "misspelt", "put", "settings_classes"]
 
@@ -135,11 +137,26 @@ def _full() -> list[dict[str, Any]]:
     track = {"wandb": {"project": "p"}, "mlflow": {"experiment": "e"}}
     text = {"data": {"path": "texts"}}
     tables: list[dict[str, Any]] = [{"data": {"source": "python_library"}}, text]
-    tables += [{**text, "objective": {"name": name, **made_of.get(name, {})}} for name in names(objectives)]
-    tables += [{**text, "model": {"name": name}} for name in names(models)]
+    for name in names(objectives):
+        settings = made_of.get(name, {})
+        table = {"objective": {"name": name, **settings}, "model": {"name": _model_for(name, settings)}}
+        tables.append({**text, **table})
+    tables += [{**text, "model": {"name": name}, "objective": _serving(name)} for name in names(models)]
     tables += [{**text, "train": {"optimizer": name, "budget": {"steps": 9}}} for name in names(optim)]
     tables += [{**text, "train": {"budget": {"steps": 9}, "watch": {"log": track}}}]
     return [read(Recipe, table).table() for table in tables]
+
+
+def _model_for(objective: str, settings: Mapping[str, Any]) -> str:
+    """A model for it: the decoder, or the first one that serves."""
+    fit = models_that_fit(read(find(objectives, objective, Objective), settings))
+    return "decoder" if "decoder" in fit else fit[0]
+
+
+def _serving(model: str) -> str:
+    """An objective for it: `causal`, or the first one that makes use of all that the model needs."""
+    needed = find(models, model, Model).needs
+    return "causal" if not needed else objectives_that_use(needed)[0]
 
 
 FULL = _full()

@@ -204,11 +204,11 @@ def it_trains_on_every_model_that_fits(objective: Objective, folder: Path) -> No
     reached."""
     tokenizer = world.vocabulary(objective.specials())
     for name in names(models):
-        gives = find(models, name, Model).gives
-        if not objective.requires() <= gives or objective.partners():
+        kind = find(models, name, Model)
+        if not kind.serves(objective.requires()) or objective.partners():
             continue
         made = [example for _, example in examples(objective, folder, 32)]
-        rows = pack(made, 32) if "packed" in gives else [[example] for example in made]
+        rows = pack(made, 32) if "packed" in kind.gives else [[example] for example in made]
         batch = collate(rows, 32)
         network = world.built(world.make_model(name), world.sizes_for(objective, tokenizer, 32))
         answer = objective.step({"main": network}, batch, None, 0)

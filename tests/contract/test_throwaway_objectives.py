@@ -21,7 +21,7 @@ from telos.data.packing import collate, pack
 from telos.errors import ConfigError, DataError
 from telos.find import find, names
 from telos.objectives._base import Objective
-from telos.recipe import Recipe
+from telos.recipe import Recipe, models_that_fit
 from telos.run import Run, fit
 from tests.contract import world
 from tests.contract.objective_checks import CHECKS
@@ -221,15 +221,20 @@ def test_a_teacher_gives_soft_targets_and_learns_nothing(tmp_path: Path) -> None
 
 
 def recipe_of(objective: Any, texts: Path, *changes: str) -> Recipe:
-    """A small recipe with this objective, written as a recipe would."""
+    """A small recipe with this objective and a model that serves it, written as a recipe would."""
+    name = objective if isinstance(objective, str) else objective["name"]
+    settings = {} if isinstance(objective, str) else {k: v for k, v in objective.items() if k != "name"}
+    fit = models_that_fit(make(name, **settings))
+    model = "decoder" if "decoder" in fit else fit[0]
     table = {
+        "model": model,
         "name": "toy",
         "objective": objective,
         "data": {"path": str(texts), "split": {"validation": 0.2, "test": 0.2}},
     }
     return read(
         Recipe,
-        override(table, [*SHRUNK, *NARROW["decoder"], "tokenizer.size=300", "train.window=24", *changes]),
+        override(table, [*SHRUNK, *NARROW[model], "tokenizer.size=300", "train.window=24", *changes]),
     )
 
 
@@ -243,6 +248,8 @@ def logged(run: Run) -> list[dict[str, Any]]:
     [
         ("toy_masked", {"tokens"}),
         ("toy_span_prefix", {"tokens"}),
+        ("toy_span", {"tokens"}),
+        ({"name": "mixture", "of": ["toy_span", "causal"]}, {"toy_span.tokens", "causal.tokens"}),
         (
             {"name": "together", "of": ["toy_next_sentence", "toy_masked"], "weights": {"follows": 0.5}},
             {"tokens", "follows"},
@@ -253,7 +260,7 @@ def logged(run: Run) -> list[dict[str, Any]]:
         ),
         ({"name": "toy_distilled", "of": "causal"}, {"tokens"}),
     ],
-    ids=["masked", "span", "bert", "ul2", "teacher"],
+    ids=["masked", "span", "t5", "source-or-none", "bert", "ul2", "teacher"],
 )
 def test_it_trains_from_end_to_end(objective: Any, terms: set[str], tmp_path: Path) -> None:
     """By its name in a recipe, through loader, trainer, checkpoint, evaluation, report; and it goes on to
@@ -294,8 +301,14 @@ def test_a_model_that_cannot_serve_is_refused_before_any_work(tmp_path: Path) ->
         ConfigError, match=r"needs a model that gives full; model = 'gru'.*These models do: decoder"
     ):
         read(Recipe, {"objective": "toy_masked", "model": "gru", "data": {"path": "x"}})
-    with pytest.raises(ConfigError, match=r"'toy_span' needs a model that gives source.*No model here does"):
+    with pytest.raises(
+        ConfigError, match=r"'toy_span' needs a model that gives source.*These models do: encoder_decoder"
+    ):
         read(Recipe, {"objective": "toy_span", "data": {"path": "x"}})
+    with pytest.raises(
+        ConfigError, match=r"'encoder_decoder' needs an objective with source.*'causal' has none.*toy_span"
+    ):
+        read(Recipe, {"model": "encoder_decoder", "data": {"path": "x"}})
     assert not list(tmp_path.iterdir())
 
 

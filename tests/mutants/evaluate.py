@@ -180,12 +180,10 @@ def two_begin_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{GENERATE}::test_cached_state_gives_what_a_full_forward_pass_gives", trap=23)
 def positions_start_again_at_each_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate import left_to_right
+    from telos.generate.left_to_right import _Row
 
-    padded = left_to_right._padded
-    monkeypatch.setattr(
-        left_to_right, "_padded", lambda parts, firsts, *rest: padded(parts, [0] * len(firsts), *rest)
-    )
+    places = _Row.places
+    monkeypatch.setattr(_Row, "places", lambda self, start, read: places(self, read or start, read))
 
 
 @mutant(kills=f"{GENERATE}::test_cached_state_gives_what_a_full_forward_pass_gives", trap=23)
@@ -194,11 +192,10 @@ def padding_shifts_positions(monkeypatch: pytest.MonkeyPatch) -> None:
 
     padded = left_to_right._padded
 
-    def shifted(parts: Any, firsts: Any, *rest: Any) -> Any:
-        longest = max(map(len, parts))
-        return padded(
-            parts, [first + longest - len(part) for first, part in zip(firsts, parts, strict=True)], *rest
-        )
+    def shifted(parts: Any, *rest: Any) -> Any:
+        longest = max(len(part.ids) for part in parts)
+        moved = [part._replace(positions=part.positions + longest - len(part.ids)) for part in parts]
+        return padded([part._replace(order=part.positions) for part in moved], *rest)
 
     monkeypatch.setattr(left_to_right, "_padded", shifted)
 
@@ -236,7 +233,11 @@ def positions_beyond_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
 def special_tokens_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.generate import left_to_right
 
-    monkeypatch.setattr(left_to_right, "_forbidden", lambda tokenizer: np.array([], np.int64))
+    allowed = left_to_right._allowed
+    none = np.array([], np.int64)
+    monkeypatch.setattr(
+        left_to_right, "_allowed", lambda logits, size, forbidden: allowed(logits, size, none)
+    )
 
 
 @mutant(kills=f"{GENERATE}::test_special_and_unknown_tokens_are_never_drawn", trap=88)

@@ -21,6 +21,8 @@ __all__ = ["Row", "collate", "pack", "singly"]
 Row = list[Example]
 """What stands in one row of a batch, from left to right."""
 
+_NOTHING = Side.of(np.zeros(0, np.int64), causal=False)
+"""The source of an example without one, beside others that have one."""
 _MULTIPLE = 8  # rows are padded to a multiple of this, so that few different shapes occur
 
 
@@ -53,18 +55,17 @@ def singly(examples: Sequence[Example], window: int) -> list[Row]:
 def collate(rows: Sequence[Row], window: int | None = None) -> Batch:
     """Rows as one batch, padded on the right to the longest row, rounded up but never beyond `window`.
 
-    Each example's segments are renumbered so that they are unique within its row, alike on both sides. What
-    is asked is gathered per (head, term, negative) and padded to a bucket with weight 0. `packed` is true if
-    some row holds more than one segment or hides a place, or is padded where the pattern does not hide
-    padding by itself.
+    Each example's segments are renumbered so that they are unique within its row, alike on both sides. An
+    example without a source, beside others that have one, has an empty one. What is asked is gathered per
+    (head, term, negative) and padded to a bucket with weight 0. `packed` is true if some row holds more than
+    one segment or hides a place, or is padded where the pattern does not hide padding by itself.
     """
     examples = [example for row in rows for example in row]
     main = _side_rows([[example.main for example in row] for row in rows], _offsets(rows), window)
     pattern = _common_pattern(examples)
     source = None
     if any(example.source is not None for example in examples):
-        assert all(example.source is not None for example in examples), "a source here, none there"
-        sides = [[example.source for example in row if example.source] for row in rows]
+        sides = [[example.source or _NOTHING for example in row] for row in rows]
         source = _side_rows(sides, _offsets(rows), window)
     asks, asked = _gather(rows, main["ids"].shape[1])
     return Batch(
@@ -104,8 +105,8 @@ def _offsets(rows: Sequence[Row]) -> list[list[int]]:
         starts, used = [], 0
         for example in row:
             starts.append(used)
-            sides = [example.main] if example.source is None else [example.main, example.source]
-            used += 1 + max(int(side.segment.max()) for side in sides)
+            sides = (example.main, example.source or _NOTHING)
+            used += 1 + max(int(side.segment.max(initial=0)) for side in sides)
         offsets.append(starts)
     return offsets
 
@@ -115,7 +116,7 @@ def _side_rows(
 ) -> dict[str, NDArray[Any]]:
     """Matrices (rows, places) of one side."""
     longest = max(sum(len(side) for side in row) for row in rows)
-    rounded = -(-longest // _MULTIPLE) * _MULTIPLE
+    rounded = -(-max(longest, 1) // _MULTIPLE) * _MULTIPLE
     shape = (len(rows), rounded if window is None else max(longest, min(rounded, window)))
     made: dict[str, NDArray[Any]]
     made = {name: np.zeros(shape, np.int64) for name in ("ids", "positions", "order")}

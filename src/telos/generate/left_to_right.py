@@ -4,6 +4,9 @@ Samples stand side by side in the rows of a batch, each with its own random gene
 same whatever else is in the batch. The past is kept (key–value cache or recurrent state), never computed
 again. Where a model has no places left, its row goes on from the last half window: the tokens before that are
 forgotten, and positions begin at 0 again, as in training they do in each window of a long document.
+
+How a text is put to the model is its objective's to say (`Objective.prompt`): after a begin token, or as the
+source that is read before anything is said.
 """
 
 import hashlib
@@ -11,16 +14,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from telos.batch import Rows
+from telos.batch import Rows, Side
 from telos.config import Lax, Settings
 from telos.models._base import Network
+from telos.objectives._base import Objective, Prompt, after_begin
 from telos.tokenizer import Stream, Tokenizer
 
 __all__ = ["GenerateSettings", "Sample", "generate", "kept"]
@@ -85,44 +89,52 @@ def generate(
     *,
     seed: int = 0,
     stream: OnText | None = None,
+    objective: Objective | None = None,
     window: int = 0,
     device: torch.device | None = None,
     precision: Precision = "float32",
 ) -> list[Sample]:
     """`settings.samples` continuations of each prompt, those of one prompt next to each other.
 
-    A prompt stands after one begin token, as documents do; an empty one is the begin token alone.
-
     Args:
+        objective: says how a prompt is put to the model. Without one it stands after one begin token, as
+            documents do; an empty one is the begin token alone.
         seed: a sample is a function of the seed, its prompt and its number among the samples of that prompt.
-        window: places that the model was built for; 0 for one without a limit, as recurrent models are.
+        window: places that the model was built for, of which a longer source fills the last; 0 for a model
+            without a limit, as recurrent ones are.
         stream: gets the text as it becomes certain; the pieces of a sample joined are its text.
     """
     settings = settings or GenerateSettings()
     texts = [prompt for prompt in prompts for _ in range(settings.samples)]
     if not texts:
         return []
-    rows = _rows_for(texts, tokenizer, settings, seed, stream)
+    put = objective.prompt if objective else after_begin
+    rows = _rows_for(texts, tokenizer, put, settings, seed, stream)
     device = device or next(network.parameters()).device
     past = _Past(network, tokenizer, rows, window, device)
-    forbidden = _forbidden(tokenizer)
     with network.at_rest(), _autocast(device, precision):
         while any(not row.finished for row in rows):
             logits = past.logits()
             for row, said in zip(rows, logits, strict=True):
                 if not row.finished:
-                    row.take(said, forbidden)
+                    row.take(said)
     return [row.sample() for row in rows]
 
 
 def _rows_for(
-    texts: Sequence[str], tokenizer: Tokenizer, settings: GenerateSettings, seed: int, stream: OnText | None
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    put: Callable[[NDArray[np.int64], Tokenizer], Prompt],
+    settings: GenerateSettings,
+    seed: int,
+    stream: OnText | None,
 ) -> list["_Row"]:
     times: Counter[str] = Counter()
     rows = []
     for index, text in enumerate(texts):
         emit = (lambda piece, index=index: stream(index, piece)) if stream else _ignore
-        rows.append(_Row(text, tokenizer, settings, _generator(seed, text, times[text]), emit))
+        given = put(tokenizer.encode(text), tokenizer)
+        rows.append(_Row(text, given, tokenizer, settings, _generator(seed, text, times[text]), emit))
         times[text] += 1
     return rows
 
@@ -137,11 +149,6 @@ def _generator(seed: int, prompt: str, time: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 
-def _forbidden(tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """Tokens that are never drawn: all special ones but the end token."""
-    return np.array(sorted(tokenizer.special_ids - {tokenizer.end}), dtype=np.int64)
-
-
 def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     return nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=torch.bfloat16)
 
@@ -152,26 +159,38 @@ class _Row:
     def __init__(
         self,
         prompt: str,
+        given: Prompt,
         tokenizer: Tokenizer,
         settings: GenerateSettings,
         random: np.random.Generator,
         emit: Callable[[str], None],
     ) -> None:
         self.prompt, self.settings, self.random = prompt, settings, random
-        self.size, self.end = tokenizer.size, tokenizer.end
-        encoded = tokenizer.encode(prompt).tolist()
-        self.ids: list[int] = [tokenizer.begin, *encoded]
+        self.main, self.source, self.size = given.main, given.source, tokenizer.size
+        self.ends = {tokenizer.end, *given.ends}
+        self.forbidden = np.array(sorted(tokenizer.special_ids - self.ends), dtype=np.int64)
+        self.ids: list[int] = given.main.ids.tolist()
         self.given = len(self.ids)
         self.finished: Literal["", "end", "stop", "length"] = ""
         self.logprob = 0.0
-        self.words = _Words(_stream_after(tokenizer, encoded), settings.stop, emit)
+        self.words = _Words(_stream_after(tokenizer, self.ids), settings.stop, emit)
 
-    def take(self, logits: NDArray[np.float64], forbidden: NDArray[np.int64]) -> None:
+    def places(self, start: int, read: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions and orders of the tokens from `read` on, where the row begins at `start`: as they were
+        given, and each of what was drawn one further on; causal once the beginning is forgotten."""
+        if start:
+            return (place := np.arange(read, len(self.ids)) - start), place
+        drawn = np.arange(1, len(self.ids) - self.given + 1)
+        both = (self.main.positions, self.main.order)
+        position, order = (np.concatenate([known, known[-1] + drawn])[read:] for known in both)
+        return position, order
+
+    def take(self, logits: NDArray[np.float64]) -> None:
         """Draw the next token from logits (outputs,), and end where it says so."""
-        drawn = draw(_allowed(logits, self.size, forbidden), self.settings, self.random)
+        drawn = draw(_allowed(logits, self.size, self.forbidden), self.settings, self.random)
         self.logprob += float(logits[drawn] - _log_sum_exp(logits))
         self.ids.append(drawn)
-        if drawn == self.end:
+        if drawn in self.ends:
             self._finish("end")
         elif self.words.add(drawn):
             self._finish("stop")
@@ -260,22 +279,27 @@ class _Past:
         self.starts = [0] * len(rows)
         self.read = [0] * len(rows)
         self.state: Any = None
+        self.source = _sources([row.source for row in rows], window, self.pad, device)
 
     def logits(self) -> list[NDArray[np.float64]]:
         """The logits (outputs,) of each row's next token, in float64; of a finished row they mean nothing."""
         if self._slide():
             self.state, self.read = None, list(self.starts)
-        parts = [
-            ([] if row.finished else row.ids[read:]) for row, read in zip(self.rows, self.read, strict=True)
-        ]
-        firsts = [read - start for read, start in zip(self.read, self.starts, strict=True)]
+        source = self.source if self.state is None else None
+        parts = [self._part(*each) for each in zip(self.rows, self.starts, self.read, strict=True)]
         going = torch.full((len(parts),), self.state is not None, device=self.device)
-        rows = _padded(parts, firsts, self.pad, self.device)
-        hidden, self.state = self.network.encode(rows, None, self.state, going)
-        self.read = [read + len(part) for read, part in zip(self.read, parts, strict=True)]
-        last = torch.tensor([max(len(part) - 1, 0) for part in parts], device=self.device)
+        rows = _padded(parts, self.pad, self.device)
+        hidden, self.state = self.network.encode(rows, source, self.state, going)
+        self.read = [read + len(part.ids) for read, part in zip(self.read, parts, strict=True)]
+        last = torch.tensor([max(len(part.ids) - 1, 0) for part in parts], device=self.device)
         said = self.network.logits(hidden[torch.arange(len(parts), device=self.device), last])
         return list(said.cpu().double().numpy())
+
+    def _part(self, row: _Row, start: int, read: int) -> "_Part":
+        """What the state does not hold yet; nothing of a finished row."""
+        if row.finished:
+            return _Part([], *(np.zeros(0, np.int64) for _ in range(2)))
+        return _Part(row.ids[read:], *row.places(start, read))
 
     def _slide(self) -> bool:
         """Rows without a place for another token go on from their last half window; true if any had to."""
@@ -287,18 +311,41 @@ class _Past:
         return slid
 
 
-def _padded(parts: Sequence[Sequence[int]], firsts: Sequence[int], pad: int, device: torch.device) -> Rows:
-    """Rows (B, longest part), padded on the right, whose positions begin at `firsts`."""
-    shape = (len(parts), max(1, *map(len, parts)))
-    ids, segment, positions = (np.full(shape, value, np.int64) for value in (pad, -1, 0))
-    for row, (part, first) in enumerate(zip(parts, firsts, strict=True)):
-        ids[row, : len(part)] = part
-        segment[row, : len(part)] = 0
-        positions[row, : len(part)] = np.arange(first, first + len(part))
-    place = torch.from_numpy(positions).to(device)
-    marks = torch.from_numpy(segment).to(device)
+class _Part(NamedTuple):
+    """Places of one row (n,)."""
+
+    ids: Sequence[int] | NDArray[np.int64]
+    positions: NDArray[np.int64]
+    order: NDArray[np.int64]
+
+
+def _sources(sources: Sequence[Side | None], window: int, pad: int, device: torch.device) -> Rows | None:
+    """The rows that are read before anything is said: of what is longer than the window, the end."""
+    if not any(sources):
+        return None
+    parts = []
+    for side in sources:
+        side = side or Side.of(np.zeros(0, np.int64), causal=False)
+        kept = slice(max(0, len(side) - window) if window else 0, None)
+        parts.append(_Part(side.ids[kept], side.positions[kept], side.order[kept]))
+    return _padded(parts, pad, device)
+
+
+def _padded(parts: Sequence[_Part], pad: int, device: torch.device) -> Rows:
+    """Rows (B, longest part), padded on the right."""
+    shape = (len(parts), max(1, *(len(part.ids) for part in parts)))
+    ids, segment, positions, order = (np.full(shape, value, np.int64) for value in (pad, -1, 0, 0))
+    for row, part in enumerate(parts):
+        end = len(part.ids)
+        ids[row, :end], segment[row, :end] = part.ids, 0
+        positions[row, :end], order[row, :end] = part.positions, part.order
+    tensors = [torch.from_numpy(array).to(device) for array in (ids, positions, segment, order)]
+    causal = bool((positions == order).all())
     return Rows(
-        ids=torch.from_numpy(ids).to(device), positions=place, segment=marks, order=place, seen=marks >= 0
+        **dict(zip(("ids", "positions", "segment", "order"), tensors, strict=True)),
+        seen=tensors[2] >= 0,
+        pattern="causal" if causal else "general",
+        packed=not causal,
     )
 
 

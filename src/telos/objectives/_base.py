@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from telos.batch import Answer, Batch, Cut, Example, HeadSpec, Piece, Read
+from telos.batch import Answer, Batch, Cut, Example, HeadSpec, Piece, Read, Side
 from telos.config import Member
 from telos.errors import ConfigError
 from telos.tokenizer import Tokenizer
 
-__all__ = ["Objective", "Partner"]
+__all__ = ["Objective", "Partner", "Prompt", "after_begin"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,23 @@ class Partner:
     heads: tuple[HeadSpec, ...] = ()
     run: str = ""
     """A finished run to take its weights from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """How a text is put to a model that is to go on from it."""
+
+    main: Side
+    """At least one place: what the model says comes after it."""
+    source: Side | None = None
+    """What is read before anything is said."""
+    ends: tuple[int, ...] = ()
+    """Tokens that end what is said, beside the end token."""
+
+
+def after_begin(ids: NDArray[np.int64], tokenizer: Tokenizer) -> Prompt:
+    """A text as documents stand: after a begin token."""
+    return Prompt(main=Side.of(np.concatenate([[tokenizer.begin], ids]), causal=True))
 
 
 class Objective(Member, ABC):
@@ -82,6 +99,14 @@ class Objective(Member, ABC):
         `None` where this objective hides no single places."""
         return None
 
+    def prompt(self, ids: NDArray[np.int64], tokenizer: Tokenizer) -> Prompt:
+        """How a text is put to a trained model to go on from: after a begin token; or, where the model has a
+        source, as the source with an end token, and what is said begins after a begin token."""
+        if "source" not in self.requires():
+            return after_begin(ids, tokenizer)
+        source = Side.of(np.concatenate([ids, [tokenizer.end]]), causal=False)
+        return Prompt(main=Side.of(np.array([tokenizer.begin]), causal=True), source=source)
+
     def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
         """The heads it needs at the end of the model; by default the one that predicts tokens."""
         return (HeadSpec(name="tokens", outputs=vocabulary),)
@@ -89,6 +114,20 @@ class Objective(Member, ABC):
     def specials(self) -> tuple[str, ...]:
         """Special tokens that the vocabulary must hold beside the ones it always has."""
         return ()
+
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the shards that it reads beside `ids`: `word_start`, `sentence_start`, …; the text is
+        prepared with them."""
+        return ()
+
+    def after(self, passes: float) -> "Objective":
+        """This objective as it is after so many passes over the text, 1.5 being the middle of the second.
+
+        What moves in the course of training moves by this alone, never by the budget: so any batch can be
+        made again from its place, and a larger budget changes nothing of what was. Held-out text is always
+        scored by the objective as it is in the recipe.
+        """
+        return self
 
     def partners(self) -> Mapping[str, Partner]:
         """Other models it trains with, by name; the main model is always `main`."""

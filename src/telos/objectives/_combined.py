@@ -1,7 +1,8 @@
 """What `together` and `mixture` share: objectives made of objectives."""
 
 from abc import ABC
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -11,10 +12,10 @@ from pydantic import Field, model_validator
 from telos import objectives
 from telos.batch import Example, HeadSpec, Piece
 from telos.config import Lax, member
-from telos.objectives._base import Objective
+from telos.objectives._base import Objective, Prompt
 from telos.tokenizer import Tokenizer
 
-__all__ = ["Combined"]
+__all__ = ["Combined", "per_head"]
 
 _SCORED: tuple[Literal["exact", "bound", "pseudo"], ...] = ("exact", "bound", "pseudo")
 
@@ -61,11 +62,31 @@ class Combined(Objective, ABC):
         """As the first of its objectives that hides places."""
         return _first(objective.hide(piece, hidden, asked, tokenizer) for objective in self.of)
 
+    def prompt(self, ids: NDArray[np.int64], tokenizer: Tokenizer) -> Prompt:
+        """As the first of its objectives puts it."""
+        first: Objective = self.of[0]
+        return first.prompt(ids, tokenizer)
+
     def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
         return _union(objective.heads(vocabulary) for objective in self.of)
 
+    def columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for objective in self.of for name in objective.columns()))
+
+    def after(self, passes: float) -> "Combined":
+        return self.model_copy(update={"of": tuple(objective.after(passes) for objective in self.of)})
+
     def specials(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for objective in self.of for name in objective.specials()))
+
+
+def per_head(asked: Mapping[str, float]) -> Mapping[str, float]:
+    """Terms `name.head` of one head, each divided by all that this head was asked: every question counts the
+    same, whoever asked it."""
+    total: dict[str, float] = defaultdict(float)
+    for term, weight in asked.items():
+        total[term.partition(".")[2]] += weight
+    return {term: total[term.partition(".")[2]] for term in asked}
 
 
 def _union(groups: Iterable[tuple[HeadSpec, ...]]) -> tuple[HeadSpec, ...]:

@@ -1,0 +1,225 @@
+"""T5's layers: attention that knows places by their distance, attention to another side, feed-forwards, and
+the blocks that they make (Raffel et al., 2020).
+
+A bias per head is added to what attention says of two places, looked up by the bucket of their distance. Half
+of the buckets hold one distance each; the rest grow like powers, and the last holds all that is further away:
+
+    bucket(n) = n                                                          for n < half
+                half + ⌊(buckets − half) · log(n / half) / log(distance / half)⌋, at most buckets − 1
+
+with half = ⌊buckets / 2⌋. Where both directions are seen, half of all buckets is for places that come later.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from telos.batch import Rows, may_see
+from telos.models._layers import Past
+
+__all__ = [
+    "Attend",
+    "GatedGelu",
+    "Reading",
+    "ReadingBlock",
+    "RelativeBias",
+    "RelativeBlock",
+    "Relu",
+    "backwards",
+    "both_ways",
+    "bucket_starts",
+    "reading",
+]
+
+
+def bucket_starts(buckets: int, distance: int) -> tuple[int, ...]:
+    """The smallest distance of each bucket but the first: the formula above in exact arithmetic."""
+    half = buckets // 2
+    rest = buckets - half
+    grown = (_smallest(half ** (rest - k) * distance**k, rest) for k in range(1, rest))
+    return (*range(1, half + 1), *grown)
+
+
+def _smallest(value: int, power: int) -> int:
+    """The smallest n with n^power ≥ value."""
+    n = round(math.exp(math.log(value) / power))
+    while n**power >= value:
+        n -= 1
+    while n**power < value:
+        n += 1
+    return n
+
+
+@lru_cache(maxsize=16)
+def _starts_on(device: torch.device, buckets: int, distance: int) -> Tensor:
+    return torch.tensor(bucket_starts(buckets, distance), device=device)
+
+
+def _bucket(away: Tensor, buckets: int, distance: int) -> Tensor:
+    """Buckets of distances ≥ 0."""
+    return torch.bucketize(away, _starts_on(away.device, buckets, distance), right=True)
+
+
+def both_ways(offset: Tensor, buckets: int, distance: int) -> Tensor:
+    """Buckets of offsets (where the place that is seen is, less where the one that looks is), any shape."""
+    side = buckets // 2
+    return (offset > 0) * side + _bucket(offset.abs(), side, distance)
+
+
+def backwards(offset: Tensor, buckets: int, distance: int) -> Tensor:
+    """The same where only what came before is seen; what comes later is as near as the place itself."""
+    return _bucket((-offset).clamp(min=0), buckets, distance)
+
+
+class RelativeBias(nn.Module):
+    """What is added to the logits of attention: a number per head and bucket, or −∞ for what is not seen."""
+
+    def __init__(self, heads: int, buckets: int, bucket: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.table = nn.Embedding(buckets, heads)
+        self.bucket = bucket
+
+    def forward(self, query: Rows, key: Rows, kind: torch.dtype) -> Tensor:
+        """(B, heads, queries, keys), as `may_see` has it; no row of it is −∞ throughout."""
+        offset = key.positions[:, None, :] - query.positions[:, :, None]
+        bias: Tensor = self.table(self.bucket(offset)).to(kind).permute(0, 3, 1, 2).contiguous()
+        return bias.masked_fill(~may_see(query, key), -torch.inf)
+
+
+class Reading(NamedTuple):
+    """What the places of one side may see of the other."""
+
+    mask: Tensor
+    """(B, 1, places, places of the other side), true where it is seen; true throughout for the blind."""
+    blind: Tensor
+    """(B, places, 1): the place sees nothing there, and nothing is added to it."""
+
+
+def reading(segment: Tensor, other: Tensor, seen: Tensor) -> Reading:
+    """Equal segment and seen: `segment` (B, T) looks at `other` (B, S), of which `seen` may be seen."""
+    mask = (segment[:, :, None] == other[:, None, :]) & seen[:, None, :]
+    blind = ~mask.any(2, keepdim=True)
+    return Reading((mask | blind).unsqueeze(1), blind)
+
+
+class Attend(nn.Module):
+    """Multi-head attention without a scale; the heads are as wide as they are told to be.
+
+    The rows of `memory` are the keys', then the values'.
+    """
+
+    def __init__(self, width: int, heads: int, head_width: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        inner = heads * head_width
+        self.queries = nn.Linear(width, inner, bias=False)
+        self.memory = nn.Linear(width, 2 * inner, bias=False)
+        self.outward = nn.Linear(inner, width, bias=False)
+
+    def remember(self, x: Tensor) -> Past:
+        """Keys and values of `x` (B, T, width)."""
+        keys, values = self.memory(x).chunk(2, -1)
+        return Past(self._split(keys), self._split(values))
+
+    def forward(self, x: Tensor, memory: Past, mask: Tensor) -> Tensor:
+        """What places `x` (B, T, width) find in `memory`; `mask` says where they look, or what is added."""
+        mixed = functional.scaled_dot_product_attention(
+            self._split(self.queries(x)),
+            memory.keys,
+            memory.values,
+            attn_mask=mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            scale=1.0,
+        )
+        out: Tensor = self.outward(mixed.transpose(1, 2).flatten(2))
+        return out
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class Relu(nn.Module):
+    """Two matrices, max(0, ·) and dropout between them."""
+
+    def __init__(self, width: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.inward = nn.Linear(width, inner, bias=False)
+        self.outward = nn.Linear(inner, width, bias=False)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.outward(self.drop(self.bend(self.inward(x))))
+        return out
+
+    def bend(self, x: Tensor) -> Tensor:
+        """What is done between the two matrices."""
+        return functional.relu(x)
+
+
+class GatedGelu(Relu):
+    """gelu(x · gate) ⊙ (x · up), then down (Shazeer, 2020), with the tanh form of GELU.
+
+    The rows of `inward` are the gate's, which go through the GELU, then up's.
+    """
+
+    def __init__(self, width: int, inner: int, dropout: float) -> None:
+        super().__init__(width, inner, dropout)
+        self.inward = nn.Linear(width, 2 * inner, bias=False)
+
+    def bend(self, x: Tensor) -> Tensor:
+        gate, up = x.chunk(2, -1)
+        return functional.gelu(gate, approximate="tanh") * up
+
+
+class RelativeBlock(nn.Module):
+    """x + attend(norm(x)), then x + feed(norm(x)); dropout on what is added."""
+
+    def __init__(
+        self, attend: Attend, feed: nn.Module, norm: Callable[[], nn.Module], dropout: float
+    ) -> None:
+        super().__init__()
+        self.norm_attend, self.attend = norm(), attend
+        self.norm_feed, self.feed = norm(), feed
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, bias: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
+        """`x` (B, T, width); the same shape, and the keys and values up to here."""
+        x, memory = self.look(x, bias, past)
+        return x + self.drop(self.feed(self.norm_feed(x))), memory
+
+    def look(self, x: Tensor, bias: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+        """The first half: attention to the side itself, whose earlier places are `past`."""
+        normed = self.norm_attend(x)
+        memory = self.attend.remember(normed)
+        if past is not None:
+            memory = Past(*(torch.cat(both, 2) for both in zip(past, memory, strict=True)))
+        return x + self.drop(self.attend(normed, memory, bias)), memory
+
+
+class ReadingBlock(RelativeBlock):
+    """Between the two, x + read(norm(x)): attention to another side, without a bias."""
+
+    def __init__(
+        self, attend: Attend, read: Attend, feed: nn.Module, norm: Callable[[], nn.Module], dropout: float
+    ) -> None:
+        super().__init__(attend, feed, norm, dropout)
+        self.norm_read, self.read = norm(), read
+
+    def forward(
+        self,
+        x: Tensor,
+        bias: Tensor,
+        past: Past | None = None,
+        other: tuple[Past, Reading] | None = None,
+    ) -> tuple[Tensor, Past]:
+        """`other`: keys and values of the other side and what may be seen of it, if there is one."""
+        x, memory = self.look(x, bias, past)
+        if other is not None:
+            found = self.read(self.norm_read(x), other[0], other[1].mask)
+            x = x + self.drop(found.masked_fill(other[1].blind, 0))
+        return x + self.drop(self.feed(self.norm_feed(x))), memory
