@@ -30,11 +30,35 @@ MODELS: dict[str, dict[str, Any]] = {
         "feed": "gelu",
     },
     "untied": {"name": "decoder", "width": 32, "depth": 1, "heads": 2, "tied": False},
+    "local": {
+        "name": "decoder",
+        "width": 32,
+        "depth": 3,
+        "heads": {"count": 4, "keys": 2, "normed": True, "local": {"reach": 3, "every": 2, "base": 50.0}},
+    },
+    "bert": {
+        "name": "encoder",
+        "width": 32,
+        "depth": 2,
+        "heads": 4,
+        "positions": "learned",
+        "norm": "post",
+        "feed": "gelu",
+        "types": 2,
+    },
+    "modern": {
+        "name": "encoder",
+        "width": 32,
+        "depth": 3,
+        "heads": {"count": 4, "local": {"reach": 3, "every": 2, "base": 50.0}},
+        "positions": {"base": 1000.0},
+    },
     "gru": {"name": "gru", "embedding": 20, "width": 32, "depth": 2},
     "lstm": {"name": "gru", "embedding": 20, "width": 32, "depth": 2, "cell": "lstm", "tied": True},
 }
 """Settings by a name for the tests."""
 DECODERS = [name for name, table in MODELS.items() if table["name"] == "decoder"]
+ENCODERS = [name for name, table in MODELS.items() if table["name"] == "encoder"]
 RECURRENT = [name for name, table in MODELS.items() if table["name"] == "gru"]
 
 

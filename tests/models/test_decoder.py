@@ -36,14 +36,14 @@ def oracle(network: Network, ids: list[int]) -> Tensor:
     def linear(name: str, x: Tensor) -> Tensor:
         return x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0)
 
-    def turned(head: Tensor) -> Tensor:
+    def turned(head: Tensor, base: float) -> Tensor:
         if model.positions.kind == "learned":
             return head
         half = head.shape[1] // 2
         out = head.clone()
         for place in range(len(head)):
             for i in range(half):
-                angle = place * model.positions.base ** (-i / half)
+                angle = place * base ** (-i / half)
                 a, b = head[place, i], head[place, i + half]
                 out[place, i] = a * math.cos(angle) - b * math.sin(angle)
                 out[place, i + half] = b * math.cos(angle) + a * math.sin(angle)
@@ -52,14 +52,20 @@ def oracle(network: Network, ids: list[int]) -> Tensor:
     def attended(name: str, x: Tensor) -> Tensor:
         size, count, keys = model.head_width, model.heads.count, model.key_heads
         q, k, v = linear(f"{name}.inward", x).split([count * size, keys * size, keys * size], dim=1)
+        local = model.heads.local.at(int(name.split(".")[1]))
+        base = model.heads.local.base if local else model.positions.base
         heads = []
         for h in range(count):
             shared = slice((h * keys // count) * size, (h * keys // count + 1) * size)
-            query, key = turned(q[:, h * size : (h + 1) * size]), turned(k[:, shared])
+            query, key = q[:, h * size : (h + 1) * size], k[:, shared]
+            if model.heads.normed:
+                query, key = norm(f"{name}.level.norm_queries", query), norm(f"{name}.level.norm_keys", key)
+            query, key = turned(query, base), turned(key, base)
             mixed = []
             for i in range(len(x)):
-                scores = (key[: i + 1] @ query[i] / math.sqrt(size)).exp()
-                mixed.append(scores / scores.sum() @ v[: i + 1, shared])
+                first = max(0, i - model.heads.local.reach) if local else 0
+                scores = (key[first : i + 1] @ query[i] / math.sqrt(size)).exp()
+                mixed.append(scores / scores.sum() @ v[first : i + 1, shared])
             heads.append(torch.stack(mixed))
         return linear(f"{name}.outward", torch.cat(heads, 1))
 
@@ -158,13 +164,46 @@ def test_gradients_flow_where_may_see_says_and_nowhere_else(pattern: Pattern, de
     for what, rows in _pattern_rows(pattern):
         sees = may_see(rows, rows)[0, 0]
         reached = torch.linalg.matrix_power(sees.double(), depth) > 0
-        kept: list[Tensor] = []
-        hook = network.embedding.register_forward_hook(lambda module, given, out, kept=kept: kept.append(out))
-        hidden = hidden_of(network, rows)
-        hook.remove()
-        for place in range(9):
-            gradient = torch.autograd.grad(hidden[0, place].sum(), kept[0], retain_graph=True)[0][0]
-            assert torch.equal(gradient.abs().sum(1) > 0, reached[place]), (what, place)
+        assert torch.equal(looked(network, rows), reached), what
+
+
+def looked(network: Network, rows: Rows) -> Tensor:
+    """(T, T): whether the hidden state at i depends on the token at j."""
+    kept: list[Tensor] = []
+    hook = network.embedding.register_forward_hook(lambda module, given, out: kept.append(out))
+    hidden = hidden_of(network, rows)
+    hook.remove()
+    weights = torch.linspace(0.5, 1.5, hidden.shape[-1], dtype=hidden.dtype)  # a norm's outputs add up to 0
+    lines = [
+        torch.autograd.grad((hidden[0, place] * weights).sum(), kept[0], retain_graph=True)[0][0]
+        for place in range(rows.shape[1])
+    ]
+    return torch.stack([line.abs().sum(1) > 0 for line in lines])
+
+
+@pytest.mark.parametrize("pattern", ["causal", "full", "prefix", "general"])
+def test_local_blocks_see_what_is_near_of_what_may_be_seen(pattern: Pattern) -> None:
+    """Trap 15: packed, padded and hidden places included; after d blocks a place has been reached through d
+    looks, of which only those of the first and third block go far."""
+    for depth in (1, 2, 3):
+        local = {"reach": 2, "every": 2}
+        network = roughened("llama", depth=depth, heads={"count": 4, "local": local}).double()
+        for what, rows in _pattern_rows(pattern):
+            sees = may_see(rows, rows)[0, 0].double()
+            close = (rows.positions[0][:, None] - rows.positions[0]).abs() <= 2
+            reached = sees
+            for block in range(1, depth):
+                reached = (sees * close if block % 2 else sees) @ reached
+            assert torch.equal(looked(network, rows), reached > 0), (what, depth)
+
+
+def test_a_reach_as_long_as_the_window_is_none() -> None:
+    heads: dict[str, Any] = {"count": 4, "local": {"reach": WINDOW - 1}}
+    rows = rows_of([drawn(WINDOW)])
+    far, whole = (built("llama", heads=each) for each in (heads, 4))
+    assert torch.equal(hidden_of(far, rows), hidden_of(whole, rows))
+    heads["local"]["reach"] -= 1
+    assert not torch.equal(hidden_of(built("llama", heads=heads), rows), hidden_of(whole, rows))
 
 
 @pytest.mark.parametrize("pattern", ["causal", "full"])
@@ -319,6 +358,13 @@ def test_short_forms_mean_the_long_ones() -> None:
         ({"width": 12, "heads": 4}, "even width"),
         ({"heads": {"count": 6, "keys": 4}}, "keys must divide count"),
         ({"positions": {"kind": "learned", "base": 500.0}}, "base does nothing"),
+        (
+            {"positions": "learned", "heads": {"local": {"reach": 2, "base": 500.0}}},
+            "local.base does nothing",
+        ),
+        ({"heads": {"local": {"every": 3}}}, "without a reach"),
+        ({"heads": {"local": {"reach": 3, "every": 1}}}, "leaves no block local"),
+        ({"heads": {"local": {"reach": 3, "base": 0.5}}}, "must be more than 1"),
         ({"heads": "six"}, "heads.count"),
         ({"feed": "swigloo"}, "feed.kind"),
         ({"positions": {"kin": "rotary"}}, "positions.kin"),

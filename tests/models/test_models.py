@@ -17,6 +17,7 @@ from telos.losses import LossSettings
 from telos.models._base import Model, Sizes
 from telos.models._initial import initialise
 from telos.models.decoder import Decoder
+from telos.models.encoder import Encoder
 from telos.models.gru import Gru
 from tests.models.small import MODELS, asked_all, built, described, drawn, rows_of, sizes
 
@@ -35,7 +36,7 @@ def decoders(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "width": count * 2 * draw(st.integers(1, 9)),
         "depth": draw(st.integers(1, 4)),
-        "heads": {"count": count, "keys": draw(st.sampled_from([0, keys]))},
+        "heads": {"count": count, "keys": draw(st.sampled_from([0, keys])), "normed": draw(st.booleans())},
         "positions": draw(st.sampled_from(["rotary", "learned"])),
         "norm": draw(st.sampled_from(["rms", "layer"])),
         "feed": {
@@ -120,7 +121,7 @@ def test_the_published_sizes() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_flops_are_those_that_are_counted(name: str) -> None:
     """Against PyTorch's counter, which sees every product: it counts the hidden half of causal attention
-    too."""
+    too, and what is too far away for local blocks."""
     model, network = described(name), built(name)
     length, count = 16, 3
     given_sizes = Sizes(50, length, sizes().heads)
@@ -132,8 +133,11 @@ def test_flops_are_those_that_are_counted(name: str) -> None:
         return
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         network(batch).sums["tokens"].backward()
-    hidden_half = 12 * model.depth * model.width * length // 2
-    assert counter.get_total_flops() == count * length * (model.flops_per_token(given_sizes) + hidden_half)
+    assert isinstance(model, Decoder | Encoder)
+    pairs = model.heads.pairs(model.depth, length) // (2 if isinstance(model, Decoder) else 1)
+    unseen = 12 * model.width * (model.depth * length**2 - pairs) // length
+    bias = 2 * 50 if isinstance(model, Encoder) else 0  # its gradient is summed up as a product
+    assert counter.get_total_flops() == count * length * (model.flops_per_token(given_sizes) + unseen + bias)
 
 
 @pytest.mark.parametrize("depth", [2, 8])
@@ -145,6 +149,7 @@ def test_first_values_are_those_of_the_table(name: str, depth: int) -> None:
     network = built(name, **shape)
     table = {
         "decoder": {"outward": 0.02 / math.sqrt(2 * depth), "": 0.02},
+        "encoder": {"outward": 0.02 / (1 if name == "bert" else math.sqrt(2 * depth)), "": 0.02},
         "gru": {"layers": 64**-0.5 / math.sqrt(3), "": 0.1 / math.sqrt(3)},
     }[MODELS[name]["name"]]
     seen: list[torch.Tensor] = []
@@ -176,7 +181,7 @@ def test_first_values_are_a_function_of_seed_and_name(name: str) -> None:
     assert not torch.equal(first.embedding.weight, other.embedding.weight)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "lstm"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "lstm", "bert", "modern"])
 def test_a_tied_head_stays_tied(name: str) -> None:
     """Traps 26 and 29: one storage, one name, one entry: new, initialised, moved from meta, copied,
     loaded."""
@@ -210,6 +215,9 @@ UNDECAYED = {
     "llama": ["embedding", "norm"],
     "gpt2": ["embedding", "places", "norm", "bias"],
     "untied": ["embedding", "norm"],
+    "local": ["embedding", "norm"],
+    "bert": ["embedding", "places", "types", "norm", "bias"],
+    "modern": ["embedding", "norm", "bias"],
     "gru": ["embedding", "bias"],
     "lstm": ["embedding", "bias"],
 }
@@ -228,6 +236,13 @@ def test_what_decays(name: str) -> None:
             "attend.outward.weight",
             "feed.inward.weight",
             "feed.outward.weight",
+        ),
+        "encoder": (
+            "attend.inward.weight",
+            "attend.outward.weight",
+            "feed.inward.weight",
+            "feed.outward.weight",
+            "heads.tokens.transform.dense.weight",
         ),
         "gru": ("weight_ih_l0", "weight_hh_l0", "projection.weight"),
     }[MODELS[name]["name"]]

@@ -139,7 +139,8 @@ class LevelHeads(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` (B, T, heads + key heads, width of a head); the same shape and type."""
-        queries, keys = x[:, :, : self.heads], x[:, :, self.heads :]
+        exact = x.to(torch.promote_types(x.dtype, torch.float32))
+        queries, keys = exact[:, :, : self.heads], exact[:, :, self.heads :]
         return torch.cat((self.norm_queries(queries), self.norm_keys(keys)), 2).to(x.dtype)
 
 
