@@ -213,6 +213,7 @@ class Run:
             list(prompts),
             settings,
             seed=self.recipe.seed if seed is None else seed,
+            objective=self.recipe.objective,
             window=0 if endless else self.recipe.train.window,
             stream=stream,
         )
