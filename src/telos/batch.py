@@ -178,6 +178,9 @@ class HeadSpec:
     """Classes it chooses between; for `tokens`, the vocabulary."""
     kind: Literal["tokens", "classes"] = "tokens"
     """`tokens` may share the embedding's weight; `classes` has its own."""
+    ahead: int = 0
+    """Predicts so many tokens further on than the head `tokens` does. Its hidden states go through a layer of
+    its own first, so that heads which share a projection differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,3 +54,31 @@ def what_weighs_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(made(self, teacher, flat, ask), weight=ask.weight + 1)
 
     monkeypatch.setattr(Distil, "_soft", weighed)
+
+
+MULTI = "tests/objectives/test_multi_token.py::"
+
+
+@mutant(kills=f"{MULTI}test_each_head_is_asked_the_token_so_far_ahead", trap=4)
+def every_head_is_asked_the_next_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import multi_token
+
+    ask = multi_token._ask
+    monkeypatch.setattr(multi_token, "_ask", lambda piece, k: replace(ask(piece, 1), head=f"tokens{k}"))
+
+
+@mutant(kills=f"{MULTI}test_context_is_not_asked_again")
+def further_heads_are_asked_of_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same token is then asked in two pieces."""
+    from telos.objectives import multi_token
+
+    ask = multi_token._ask
+    monkeypatch.setattr(multi_token, "_ask", lambda piece, k: ask(replace(piece, ask_from=0), k))
+
+
+@mutant(kills=f"{MULTI}test_heads_that_share_a_projection_differ[decoder]")
+def further_heads_have_no_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads on one tied projection all say the same."""
+    from telos.models import _heads
+
+    monkeypatch.setattr(_heads.Ahead, "forward", lambda self, x: x)

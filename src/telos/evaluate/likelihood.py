@@ -311,7 +311,8 @@ def _nats(logits: Tensor, target: Tensor, negative: bool) -> Tensor:
 
 
 def _outputs(network: Network, head: str) -> int:
-    return network.embedding.num_embeddings if head == "tokens" else 1024
+    module: Any = network.heads[head]
+    return len(module.table)
 
 
 def _double(tensor: Tensor) -> Tensor:

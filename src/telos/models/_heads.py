@@ -13,7 +13,7 @@ from torch.nn import functional
 from telos.batch import Asked, HeadSpec
 from telos.losses import LossSettings, linear_cross_entropy, linear_logits
 
-__all__ = ["ClassHead", "Pooler", "TokenHead", "Transform", "build_heads", "head_counts"]
+__all__ = ["Ahead", "ClassHead", "Pooler", "TokenHead", "Transform", "build_heads", "head_counts"]
 
 
 class TokenHead(nn.Module):
@@ -33,12 +33,14 @@ class TokenHead(nn.Module):
         tied: nn.Embedding | None = None,
         bias: bool = False,
         transform: nn.Module | None = None,
+        ahead: int = 0,
     ) -> None:
         super().__init__()
         assert tied is None or tuple(tied.weight.shape) == (outputs, width), (
             "a tied head has the embedding's shape"
         )
         self.loss = loss
+        self.ahead = ahead
         self.transform = nn.Identity() if transform is None else transform
         self._tied = [] if tied is None else [tied]
         self.weight = nn.Parameter(torch.empty(outputs, width)) if tied is None else None
@@ -74,6 +76,17 @@ class ClassHead(TokenHead):
 
     def __init__(self, width: int, outputs: int, transform: nn.Module | None = None) -> None:
         super().__init__(width, outputs, LossSettings(), bias=True, transform=transform)
+
+
+class Ahead(nn.Module):
+    """x + silu(linear(x)), before the projection of a head that predicts further on (Cai et al., 2024)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + functional.silu(self.dense(x))
 
 
 class Transform(nn.Module):
@@ -124,25 +137,32 @@ def build_heads(
             heads[spec.name] = ClassHead(width, spec.outputs, transform(spec))
         else:
             shared = tied if tied is not None and tied.num_embeddings == spec.outputs else None
+            made = _after(Ahead(width) if spec.ahead else None, transform(spec))
             heads[spec.name] = TokenHead(
-                width, spec.outputs, loss, tied=shared, bias=bias, transform=transform(spec)
+                width, spec.outputs, loss, tied=shared, bias=bias, transform=made, ahead=spec.ahead
             )
     return heads
+
+
+def _after(first: nn.Module | None, second: nn.Module | None) -> nn.Module | None:
+    """One after the other, where there are both."""
+    return nn.Sequential(first, second) if first is not None and second is not None else first or second
 
 
 def head_counts(
     specs: Sequence[HeadSpec], width: int, *, tied_rows: int = 0, bias: bool = False
 ) -> tuple[int, int]:
-    """(parameters of the heads, weights that multiply), in closed form and without transforms; a tied weight
-    only multiplies.
+    """(parameters of the heads, weights that multiply), in closed form and without a model's own transforms;
+    a tied weight only multiplies.
 
     `tied_rows` is the rows of the embedding that token heads share, or 0.
     """
     parameters = multiplied = 0
     for spec in specs:
         matrix = spec.outputs * width
-        multiplied += matrix
+        layer = width**2 if spec.ahead else 0
+        multiplied += matrix + layer
         shared = spec.kind == "tokens" and tied_rows == spec.outputs
         biased = bias or spec.kind == "classes"
-        parameters += (0 if shared else matrix) + (spec.outputs if biased else 0)
+        parameters += (0 if shared else matrix) + layer + (spec.outputs if biased else 0)
     return parameters, multiplied
