@@ -377,3 +377,80 @@ def test_initialise_draws_nothing_from_the_process() -> None:
             network = world.make_model(name).build(SIZES)
         initialise(network.to_empty(device="cpu"), 0)
     assert torch.equal(torch.rand(1), expected)
+
+
+# ---- those with a source
+
+
+def two_sides(*pairs: tuple[int, int], packed: bool = False, seed: int = 0) -> Batch:
+    """A (source, main) of these lengths per row, or all in one row; each place of main is asked."""
+    rng = np.random.default_rng(seed)
+    examples = []
+    for read_first, said in pairs:
+        ids, source = rng.integers(VOCABULARY, size=said + 1), rng.integers(VOCABULARY, size=read_first)
+        ask = Ask(head="tokens", at=np.arange(said), target=ids[1:], weight=np.ones(said, np.float32))
+        side = Side.of(source, causal=False) if read_first else None
+        examples.append(Example(main=Side.of(ids[:-1], causal=True), source=side, asks=(ask,)))
+    return collate([examples] if packed else [[example] for example in examples])
+
+
+READERS = [name for name in NAMES if "source" in find(models, name, Model).gives]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_all_of_its_own_source_is_seen_and_no_other(name: str) -> None:
+    """Trap 6: every token of a source tells on every place of the main side that goes with it, and on none
+    beside it."""
+    network = network_of(name).eval()
+    packed = "packed" in find(models, name, Model).gives
+    batch = two_sides((5, 4), (3, 6), packed=packed)
+    assert batch.source is not None
+    before = network.encode(batch.main, batch.source)[0].detach()
+    for first in (True, False):
+        row, start, length = (
+            (0, 0 if first else 5, 5 if first else 3) if packed else (0 if first else 1, 0, 3)
+        )
+        for place in range(start, start + length):
+            ids = batch.source.ids.clone()
+            ids[row, place] = (ids[row, place] + 1) % VOCABULARY
+            after = network.encode(batch.main, replace(batch.source, ids=ids))[0].detach()
+            changed = (before != after).any(-1)[batch.main.segment >= 0]
+            assert changed.tolist() == [first] * 4 + [not first] * 6
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_sources_of_any_length_are_read_as_alone(name: str) -> None:
+    """Trap 21: padding of a source is nothing; no source, beside others that have one, is finite, and so are
+    gradients."""
+    network = network_of(name).eval()
+    lengths = ((5, 4), (9, 3), (0, 6))
+    together = two_sides(*lengths)
+    hidden, _ = network.encode(together.main, together.source)
+    assert together.source is not None
+    for row, (read_first, said) in enumerate(lengths):
+        main = rows_of(together.main.ids[row : row + 1, :said])
+        source = rows_of(
+            together.source.ids[row : row + 1, :read_first], torch.zeros(1, dtype=torch.int64), "full"
+        )
+        alone, _ = network.encode(main, source if read_first else None)
+        torch.testing.assert_close(hidden[row, :said], alone[0], rtol=1e-5, atol=1e-5)
+    network.train()(together).sums["tokens"].backward()
+    assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_token_by_token_with_a_source_equals_all_at_once(name: str) -> None:
+    """Trap 23: the source is given with the first token and kept in the state."""
+    network = network_of(name).eval()
+    batch = two_sides((5, 8), (9, 8))
+    whole, _ = network.encode(batch.main, batch.source)
+    state: Any = None
+    steps = []
+    for place in range(8):
+        rows = rows_of(batch.main.ids[:, place : place + 1])
+        here = torch.full_like(rows.positions, place)
+        going = torch.full((2,), place > 0)
+        source = None if place else batch.source
+        hidden, state = network.encode(replace(rows, positions=here, order=here), source, state, going)
+        steps.append(hidden)
+    torch.testing.assert_close(torch.cat(steps, 1), whole, rtol=1e-5, atol=1e-5)
