@@ -156,14 +156,43 @@ def evaluate(
     batch: Annotated[
         int | None, typer.Option(help="Rows at a time: changes time and memory, never the figures.")
     ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option(help="Score so many held-out tokens as the objective scores a given text, instead."),
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Minimal pairs: JSON lines with sentence_good, sentence_bad.")
+    ] = None,
+    few_shot: Annotated[
+        Path | None, typer.Option(help="Few-shot: JSON lines with text and label, or text and target.")
+    ] = None,
+    shots: Annotated[str, typer.Option(help="Examples shown in a few-shot prompt.")] = "0,1,4,8",
+    probe: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="TRAIN TEST", help="Linear probe: JSON lines with text and label, twice."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(help="Of each paradigm, task or labelled file so many lines; 0: all.")
+    ] = 0,
+    words: Annotated[
+        bool, typer.Option("--words", help="Pseudo-likelihood: hide the rest of a word with its token.")
+    ] = False,
     device: _Device = "auto",
     as_json: _Json = False,
 ) -> None:
-    """Score held-out text: loss in nats, perplexity, bits per byte.
+    """Score held-out text: loss in nats, perplexity, bits per byte. Or measure something else of the model:
+    minimal pairs, few-shot answers, a linear probe.
 
     Example: telos evaluate runs/demo --stride 128
     """
     opened = _open(run, device)
+    wanted: dict[str, Any] = {"tokens": tokens, "pairs": pairs, "few_shot": few_shot, "probe": probe}
+    if any(value is not None for value in wanted.values()):
+        from telos.measure import measured
+
+        found = measured(opened, **wanted, split=split, shots=shots, limit=limit, words=words)
+        _print(found.table, "\n".join(found.lines), as_json)
+        return
     given = {
         name: value
         for name, value in (("window", window), ("stride", stride), ("batch", batch))
@@ -171,6 +200,29 @@ def evaluate(
     }
     figures = opened.evaluate(split, opened.evaluate_settings(given))
     _print(figures, "\n".join(_score_lines(figures)), as_json)
+
+
+@app.command()
+def compare(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A comparison: its .toml file, or its name.")],
+    changes: _Changes = None,
+    runs: _Root = RUNS,
+    device: _Device = "auto",
+    as_json: _Json = False,
+) -> None:
+    """Train the same text under several objectives, and say what differs. Called again it goes on.
+
+    Example: telos compare objectives base.data.path=my-texts/
+    """
+    from telos.compare import compare as run_all
+    from telos.compare import load_comparison
+    from telos.train.display import display
+
+    comparison = load_comparison(file, changes or [])
+    compared = run_all(comparison, runs, device=device, display=display())
+    folder = runs / comparison.name
+    text = (folder / "compare.md").read_text(encoding="utf-8")
+    _print(compared.table(), f"{text}\nReport: {folder / 'compare.html'}", as_json)
 
 
 @app.command()

@@ -13,20 +13,22 @@ def described() -> dict[str, str]:
     return {path.stem: _comment(path) for path in sorted(_folder().glob("*.toml"))}
 
 
-def path_of(name: str) -> Path:
-    """The file of the recipe `name`.
+def path_of(name: str, inside: str = "") -> Path:
+    """The file of the recipe `name`; in the folder `inside` of the recipes, of a comparison.
 
     Raises:
         ConfigError: none is called so; names the nearest and lists all.
     """
-    known = [path.stem for path in sorted(_folder().glob("*.toml"))]
+    folder = _folder() / inside
+    known = [path.stem for path in sorted(folder.glob("*.toml"))]
     if name not in known:
         hint = suggestion(name, known, cutoff=0.7)
+        kind = "comparison" if inside else "recipe"
         raise ConfigError(
-            f"{name!r} is no file or folder, nor a recipe that comes with Telos.{hint} Recipes: "
-            f"{', '.join(known)}."
+            f"{name!r} is no file or folder, nor a {kind} that comes with Telos.{hint} "
+            f"{kind.capitalize()}s: {', '.join(known)}."
         )
-    return _folder() / f"{name}.toml"
+    return folder / f"{name}.toml"
 
 
 def _folder() -> Path:
