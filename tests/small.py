@@ -11,6 +11,7 @@ SHRUNK = (
     "train.batch=4",
     "train.budget={steps=2}",
     "train.compute.precision=float32",
+    "train.compute.micro_batch=0",
     "train.watch={evaluate_every=0, checkpoint_every=0, log_every=1, log={tensorboard=false}}",
     "evaluate={window=0, stride=0, batch=8}",
     "generate.length=8",

@@ -6,13 +6,25 @@ from pathlib import Path
 import pytest
 
 from telos import shipped
-from telos.config import read, read_toml
+from telos.config import changes, read, read_toml
 from telos.errors import ConfigError
+from telos.models._base import Sizes
 from telos.recipe import Recipe, models_that_fit
 from telos.run import fit, load_recipe
 from tests.small import NARROW, SHRUNK, write_poems, write_texts
 
 NAMES = sorted(shipped.described())
+GPT3 = {
+    "gpt3-125m": 125e6,
+    "gpt3-350m": 350e6,
+    "gpt3-760m": 760e6,
+    "gpt3-1.3b": 1.3e9,
+    "gpt3-2.7b": 2.7e9,
+    "gpt3-6.7b": 6.7e9,
+    "gpt3-13b": 13e9,
+    "gpt3-175b": 175e9,
+}
+"""Parameters as table 2.1 of Brown et al. (2020) rounds them."""
 
 
 def local(name: str, folder: Path) -> list[str]:
@@ -42,7 +54,7 @@ def test_it_says_what_it_is_in_two_lines(name: str) -> None:
     assert read_toml(shipped.path_of(name))["name"] == name
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*sorted({*NAMES} - {*GPT3}), "gpt3-125m"])
 def test_it_takes_two_steps(name: str, tmp_path: Path) -> None:
     model = read_toml(shipped.path_of(name))["model"]["name"]
     size = [] if "word" in shipped.path_of(name).read_text() else ["tokenizer.size=300"]
@@ -51,6 +63,20 @@ def test_it_takes_two_steps(name: str, tmp_path: Path) -> None:
     assert run.outcome is not None and run.outcome.step == 2
     assert run.figures()["evaluation"]["test"]["loss"] > 0
     assert (run.folder / "report.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", GPT3)
+def test_the_sizes_of_gpt_3_are_those_of_the_paper(name: str) -> None:
+    """In closed form, as `telos plan` has them. The largest rounding of the table is that of 350M, which has
+    356; the shrunk recipes are all one and the same, so that one of them is trained for all."""
+    recipe = load_recipe(name, ["data.path=x"])
+    heads = recipe.objective.heads(50257)
+    count = recipe.model.parameter_count(Sizes(50257, recipe.train.window, heads))
+    assert count == pytest.approx(GPT3[name], rel=0.02)
+    small = (
+        load_recipe(n, ["data.path=x", *SHRUNK, *NARROW["decoder"]]).table() for n in (name, "gpt3-125m")
+    )
+    assert {*changes(*small)} <= {"name", "train.optimizer.rate"}
 
 
 def test_the_classic_baseline_is_exactly_what_it_is_called() -> None:
