@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from telos.batch import Asked, Rows
+from telos.batch import Asked, Cut, Example, Rows, Side
 from telos.config import override, read
 from telos.errors import ConfigError
 from telos.generate.left_to_right import GenerateSettings, draw, generate, held_back, kept
-from telos.models._base import Initial, Network
+from telos.models._base import Initial, Model, Network
+from telos.models.encoder_decoder import EncoderDecoder
+from telos.objectives._base import Objective, Prompt, after_begin
 from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
 from tests.evaluate.world import MODELS, byte_tokenizer, network_of, pair_tokenizer
 from tests.generate.oracle import next_logits
@@ -119,6 +123,121 @@ def test_beyond_the_window_it_goes_on_from_the_last_half(tokenizer: Tokenizer) -
             if len(ids) - start > window:
                 start = len(ids) - window // 2
             said = next_logits(network, ids[start:])
+            said[sorted(tokenizer.special_ids - {tokenizer.end})] = -math.inf
+            assert drawn == int(said.argmax())
+            ids.append(drawn)
+
+
+# ---- with a source, and other ways to put a prompt
+
+
+READERS: dict[str, Model] = {
+    "v1.0": EncoderDecoder(width=32, depth=2, heads=4, feed="relu", tied=True),
+    "v1.1": EncoderDecoder(width=24, depth={"encoder": 1, "decoder": 2}, heads={"count": 3, "width": 10}),
+}
+
+
+class Reads(Objective):
+    """What is left of an objective when nothing is trained: how it puts a prompt."""
+
+    stops: tuple[int, ...] = ()
+    last: bool = False
+    """The prompt's last token is said already."""
+
+    def cut(self, window: int) -> Cut:
+        raise AssertionError("generation cuts nothing")
+
+    def example(self, *given: Any) -> Example:
+        raise AssertionError("generation makes no example")
+
+    def requires(self) -> frozenset[str]:
+        return frozenset({"causal", "source"})
+
+    def prompt(self, ids: NDArray[np.int64], tokenizer: Tokenizer) -> Prompt:
+        put = super().prompt(ids, tokenizer)
+        main = Side.of(np.append(put.main.ids, ids[-1:]), causal=True) if self.last else put.main
+        return replace(put, main=main, source=put.source if len(ids) else None, ends=self.stops)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("name", READERS)
+def test_a_prompt_is_the_source_of_a_model_that_has_one(tokenizer: Tokenizer, name: str, last: bool) -> None:
+    """Trap 23: sources of unequal length, and none, read once and kept, equal each alone without a cache; the
+    text is what is said, without the prompt."""
+    network = network_of(READERS[name], tokenizer, 48)
+    objective = Reads(last=last)
+    samples = generate(network, tokenizer, PROMPTS, GREEDY, objective=objective, window=48)
+    for prompt, sample in zip(PROMPTS, samples, strict=True):
+        encoded = tokenizer.encode(prompt).tolist()
+        source, ids = [*encoded, tokenizer.end] if encoded else [], [tokenizer.begin]
+        ids += encoded[-1:] if last else []
+        for drawn in sample.ids:
+            said = next_logits(network, ids, source)
+            said[sorted(tokenizer.special_ids - {tokenizer.end})] = -math.inf
+            assert drawn == int(said.argmax())
+            ids.append(drawn)
+        assert sample.prompt == prompt
+        assert sample.text == tokenizer.decode(list(sample.ids)) or last
+    assert len({round(sample.logprob, 5) for sample in samples}) == len(PROMPTS)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_source_is_the_same_in_any_company(tokenizer: Tokenizer, name: str) -> None:
+    """Trap 23: neither padding nor the sources beside it tell on a sample."""
+    network = network_of(READERS[name], tokenizer, 24)
+    settings = GenerateSettings(length=12)
+    together = generate(network, tokenizer, PROMPTS, settings, objective=Reads(), seed=3, window=24)
+    for prompt, sample in zip(PROMPTS, together, strict=True):
+        (alone,) = generate(network, tokenizer, [prompt], settings, objective=Reads(), seed=3, window=24)
+        assert (alone.ids, alone.text, alone.finished) == (sample.ids, sample.text, sample.finished)
+
+
+def test_beyond_the_window_the_source_is_still_there(tokenizer: Tokenizer) -> None:
+    """The main side goes on from its last half window; of a source that is too long the end is read."""
+    window = 8
+    network = network_of(READERS["v1.1"], tokenizer, window)
+    prompts = ["The cat sat on the mat. The dog did not.", "ab"]
+    settings = GenerateSettings(temperature=0, length=20)
+    samples = generate(network, tokenizer, prompts, settings, objective=Reads(), window=window)
+    for prompt, sample in zip(prompts, samples, strict=True):
+        source = [*tokenizer.encode(prompt).tolist(), tokenizer.end][-window:]
+        ids, start = [tokenizer.begin], 0
+        for drawn in sample.ids:
+            if len(ids) - start > window:
+                start = len(ids) - window // 2
+            said = next_logits(network, ids[start:], source)
+            said[sorted(tokenizer.special_ids - {tokenizer.end})] = -math.inf
+            assert drawn == int(said.argmax())
+            ids.append(drawn)
+    assert max(len(sample.ids) for sample in samples) > window
+
+
+def test_an_objective_may_name_tokens_that_end_a_sample(tokenizer: Tokenizer) -> None:
+    """A special token among them can be drawn, is no text, and ends it like the end token."""
+    ids = tokenizer.encode("The end").tolist()
+    script = [*ids, tokenizer.separate, *ids]
+    network = Scripted(tokenizer.size, script)
+    (sample,) = generate(network, tokenizer, [""], GREEDY, objective=Reads(stops=(tokenizer.separate,)))
+    assert (sample.text, sample.finished, sample.ids) == ("The end", "end", (*ids, tokenizer.separate))
+
+
+@pytest.mark.parametrize("name", ["rotary", "learned"])
+def test_a_prompt_may_be_seen_in_both_directions(tokenizer: Tokenizer, name: str) -> None:
+    """Traps 15 and 23: a prefix of each row sees itself whole, what is drawn sees what came before, whatever
+    the lengths."""
+    network = network_of(MODELS[name], tokenizer, 48)
+
+    class Prefixed(Reads):
+        def prompt(self, ids: NDArray[np.int64], tokenizer: Tokenizer) -> Prompt:
+            side = after_begin(ids, tokenizer).main
+            return Prompt(main=replace(side, order=np.zeros(len(side), np.int64)))
+
+    samples = generate(network, tokenizer, PROMPTS, GREEDY, objective=Prefixed(), window=48)
+    for prompt, sample in zip(PROMPTS, samples, strict=True):
+        ids = [tokenizer.begin, *tokenizer.encode(prompt).tolist()]
+        prefix = len(ids)
+        for drawn in sample.ids:
+            said = next_logits(network, ids, prefix=prefix)
             said[sorted(tokenizer.special_ids - {tokenizer.end})] = -math.inf
             assert drawn == int(said.argmax())
             ids.append(drawn)
