@@ -73,8 +73,9 @@ def path_of(language: str) -> Path:
 def _walk(kind: type[Settings], prefix: str) -> Iterator[tuple[type[Settings], str]]:
     """Every class of settings, outside in, with the dotted key under which it stands."""
     yield kind, prefix
-    for name, field in kind.model_fields.items():
-        key = f"{prefix}.{name}" if prefix else name
+    for written, name in kind.written().items():
+        field = kind.model_fields[name]
+        key = f"{prefix}.{written}" if prefix else written
         for inner in _settings_in(field.annotation):
             if inner not in OPEN_SETS:
                 yield from _walk(inner, key)
@@ -102,13 +103,14 @@ def _section(kind: type[Settings], key: str, language: str) -> str:
     lines = [f"## {title}", "", " ".join(said.split()), ""]
     if kind.model_fields:
         lines += [str(words["head"]), "|---|---|---|---|"]
-    for name, field in kind.model_fields.items():
+    for written, name in kind.written().items():
+        field = kind.model_fields[name]
         what = (
             _translated(language, kind, name)
             or " ".join((field.description or "").split())
             or _of_table(field, language)
         )
-        cells = (f"`{name}`", _type(field, language), _default(field, language), what.replace("|", "\\|"))
+        cells = (f"`{written}`", _type(field, language), _default(field, language), what.replace("|", "\\|"))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -86,8 +86,8 @@ def candidates(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _candidates(settings: Settings, prefix: str) -> Iterator[tuple[str, Any]]:
     now = settings.table()
-    for key, field in type(settings).model_fields.items():
-        value = getattr(settings, key)
+    for key, name in type(settings).written().items():
+        field, value = type(settings).model_fields[name], getattr(settings, name)
         if isinstance(value, Settings):
             yield from _candidates(value, f"{prefix}{key}.")
             continue

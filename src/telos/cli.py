@@ -285,6 +285,31 @@ def neighbours(
 
 
 @app.command()
+def export(
+    run: _RunFolder,
+    to: Annotated[str, typer.Option("--to", help="The format: hf (Hugging Face).")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The folder to write; by default RUN/export/FORMAT.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Write a model for other programs, and prove that it says the same.
+
+    Example: telos export runs/demo --to hf
+    """
+    figures = _open(run, "cpu").export(to, out)
+    logits = max(value for kind in figures["logits"].values() for value in kind.values())
+    ours, theirs = (figures["perplexity"][side] for side in ("ours", "theirs"))
+    lines = [
+        f"{figures['folder']}: {figures['architecture']}, {figures['format']}",
+        f"{'logits differ by at most':34} {logits:.1e} of the largest",
+        f"{'perplexity here and there':34} {ours:.4f} {theirs:.4f}",
+        f"{'greedy tokens that are the same':34} {figures['greedy']['tokens']}, all",
+    ]
+    _print(figures, "\n".join(lines), as_json)
+
+
+@app.command()
 def recipes(as_json: _Json = False) -> None:
     """The recipes that come with Telos.
 

@@ -62,28 +62,35 @@ class Settings(BaseModel):
     @classmethod
     def _refuse_unknown(cls, given: Any) -> Any:
         if isinstance(given, dict):
+            known = cls.written()
             for key in given:
-                if key not in cls.model_fields:
-                    there_are = f" There are: {', '.join(cls.model_fields)}."
-                    near = nearest(str(key), list(cls.model_fields))
+                if key not in known:
+                    there_are = f" There are: {', '.join(known)}."
+                    near = nearest(str(key), list(known))
                     deeper = _deeper(cls, str(key)) or ([near] if near else [])
                     context = {"key": str(key), "hint": there_are, "deeper": deeper}
                     raise PydanticCustomError("telos", "is not a setting.{hint}", context)
         return given
 
+    @classmethod
+    def written(cls) -> dict[str, str]:
+        """Every setting as a recipe writes it, and its name in Python: another only where that is a word of
+        the language, such as `from`."""
+        return {field.alias or name: name for name, field in cls.model_fields.items()}
+
     def table(self) -> dict[str, Any]:
         """The settings as plain data, ready for JSON or TOML; what is not set is left out."""
-        return self.model_dump(mode="json", exclude_none=True)
+        return self.model_dump(mode="json", exclude_none=True, by_alias=True)
 
 
 def _deeper(kind: type[Settings], wanted: str) -> list[str]:
     """The dotted keys of the settings called `wanted` in the tables within `kind`."""
     found = []
-    for name, field in kind.model_fields.items():
-        inner = field.annotation
+    for key, name in kind.written().items():
+        inner = kind.model_fields[name].annotation
         if isinstance(inner, type) and issubclass(inner, Settings):
-            here = [wanted] if wanted in inner.model_fields else []
-            found += [f"{name}.{rest}" for rest in (*here, *_deeper(inner, wanted))]
+            here = [wanted] if wanted in inner.written() else []
+            found += [f"{key}.{rest}" for rest in (*here, *_deeper(inner, wanted))]
     return found
 
 

@@ -4,7 +4,8 @@
     ├── ConfigError       a recipe or an override says something that cannot be
     ├── DataError         the text, or what was prepared from it, cannot be used
     ├── CheckpointError   a checkpoint is missing, broken or belongs to another run
-    └── TrainingError     training itself cannot go on (non-finite losses, a dead worker)
+    ├── TrainingError     training itself cannot go on (non-finite losses, a dead worker)
+    └── ExportError       a model that was written for others does not say the same as ours
 
 A message says what happened, what was expected and how to mend it, and names the file, line or dotted key.
 Our own mistakes are `assert`s, never one of these.
@@ -12,7 +13,15 @@ Our own mistakes are `assert`s, never one of these.
 
 import errno
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "TelosError", "TrainingError", "explained"]
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "ExportError",
+    "TelosError",
+    "TrainingError",
+    "explained",
+]
 
 
 class TelosError(Exception):
@@ -33,6 +42,10 @@ class CheckpointError(TelosError):
 
 class TrainingError(TelosError):
     """Training cannot go on."""
+
+
+class ExportError(TelosError):
+    """What was written for other programs does not say what our model says."""
 
 
 _FULL = "the disk is full, or a quota is. Make room, or choose a folder on another disk (--runs)."

@@ -36,11 +36,12 @@ HARMLESS = (
     "train.loader.workers",
     "train.loader.timeout",
     "train.watch.",
+    "model.from.source",
     "evaluate.",
     "generate.",
 )
 """Settings that no weight depends on, so that a run may go on with others. Where the text lies is one of
-them: what it says is not (see `same_text`)."""
+them: what it says is not (see `same_text`); and so with a model to start from (`model.from.content`)."""
 CONCLUDING = ("evaluate.", "generate.")
 """Of these, those by which a finished run's figures and samples were made."""
 
@@ -179,6 +180,8 @@ def _allowed_changes(folder: Path, recipe: Recipe) -> list[str]:
 def _may_change(key: str, old: Any, new: Any) -> bool:
     if any(key == harmless or (harmless.endswith(".") and key.startswith(harmless)) for harmless in HARMLESS):
         return True
+    if key == "tokenizer.path":  # what is in the file is a part of the key of the text
+        return None not in (old, new)
     if key.startswith("train.budget."):
         return old is not None and (new is None or new > old)
     return False

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import torch
 
 from telos.config import override, read
@@ -18,6 +19,8 @@ from telos.errors import CheckpointError, ConfigError, DataError
 from telos.evaluate.compression import compress, document_texts, unavailable
 from telos.evaluate.likelihood import EvaluateSettings, Likelihood, score
 from telos.explain.neighbours import Neighbours, neighbours
+from telos.export._base import Held, Trained
+from telos.export._base import write as write_export
 from telos.folder import (
     LOST,
     evaluated_step,
@@ -41,6 +44,8 @@ from telos.train.loop import Outcome
 __all__ = ["RUNS", "Run", "built", "open_run", "prepare", "sizes_of"]
 
 RUNS = Path("runs")
+HELD = 64
+"""Documents that an export is proved on, at most."""
 
 
 def prepare(recipe: Recipe, root: str | Path = RUNS, *, display: Display | None = None) -> Prepared:
@@ -238,6 +243,45 @@ class Run:
     def neighbours(self, words: Sequence[str], count: int = 10) -> list[Neighbours]:
         """The nearest words to each of `words` by the input embedding."""
         return neighbours(self.network, self.tokenizer, words, count)
+
+    def export(self, to: str, folder: str | Path | None = None) -> dict[str, Any]:
+        """Write the model in the format `to` (a file name in `export/`) into `folder`, by default
+        RUN/export/FORMAT, and prove that what was written says the same: the figures of the proof.
+
+        Raises:
+            ConfigError: there is no such format, it does not know this kind of model, or what it needs is
+                not installed.
+            ExportError: what was written does not say the same; nothing is left of it.
+            DataError: the run's held-out text is not there any more, and cannot be made again.
+        """
+        trained = Trained(
+            name=self.recipe.name,
+            model=self.recipe.model,
+            sizes=sizes_of(self.recipe, self.tokenizer),
+            network=self.network,
+            tokenizer=self.tokenizer,
+            objective=self.recipe.objective,
+            held=self._held(),
+            about=self._about(),
+        )
+        path = self.folder / "export" / to if folder is None else Path(folder)
+        return {"folder": str(path), **write_export(to, trained, path)}
+
+    def _held(self) -> Held:
+        """The first held-out documents, as the objective has them begin and end."""
+        cut = self.recipe.objective.cut(self.recipe.train.window)
+        first, last = [self.tokenizer.begin] * cut.begin, [self.tokenizer.end] * cut.end
+        for split in ("test", "validation", "train"):
+            shards = self.shards(split)
+            if documents := [shards.document(i) for i in range(min(len(shards.lengths), HELD))]:
+                whole = tuple(np.concatenate([first, ids, last]).astype(np.int64) for ids in documents)
+                return Held(name=f"the {split} split", documents=whole)
+        raise DataError(f"{self.folder}: there is no text to prove an export on.")
+
+    def _about(self) -> dict[str, Any]:
+        """What the run's files say of the text and of how well it is predicted."""
+        files = {name: self.folder / f"{name}.json" for name in ("card", "evaluation")}
+        return {name: read_json(path) for name, path in files.items() if path.exists()}
 
     def report(self) -> Path:
         """Write `report.html` anew from the run's files."""

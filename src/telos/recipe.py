@@ -1,6 +1,7 @@
 """A recipe: all that a run is, as one class of settings.
 Together with the text it decides every number that comes out."""
 
+from collections.abc import Mapping
 from typing import Any, final
 
 from pydantic import Field, field_validator, model_validator
@@ -9,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from telos import models, objectives
 from telos.config import Settings, member
 from telos.data.settings import DataSettings
-from telos.errors import ConfigError
+from telos.errors import ConfigError, TelosError
 from telos.evaluate.likelihood import EvaluateSettings
 from telos.find import find, names
 from telos.generate.left_to_right import GenerateSettings
@@ -66,6 +67,15 @@ class Recipe(Settings):
             hint = f"{version} is newer than this Telos, {known}. Upgrade Telos."
             raise PydanticCustomError("telos", "{hint}", {"key": "version", "hint": hint})
         return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _begin_from(cls, given: Any) -> Any:
+        """`model = { from = "FOLDER" }` stands for the description and the vocabulary that are there."""
+        try:
+            return _resolved(given)
+        except TelosError as error:
+            raise PydanticCustomError("telos", "{hint}", {"key": "model.from", "hint": str(error)}) from None
 
     @field_validator("name")
     @classmethod
@@ -135,6 +145,30 @@ class Recipe(Settings):
                 f"evaluate.stride = {self.evaluate.stride} is more than the window of {window}: tokens would "
                 "be left out"
             )
+
+
+def _resolved(given: Any) -> Any:
+    """The recipe with what its `model.from` stands for written out; as it is where that was done before."""
+    model = given.get("model") if isinstance(given, Mapping) else None
+    origin = model.get("from") if isinstance(model, Mapping) else None
+    origin = {"source": origin} if isinstance(origin, str) else origin
+    if not isinstance(origin, Mapping) or not isinstance(origin.get("source"), str) or origin.get("content"):
+        return given
+    from telos.export.hf._source import describe
+
+    found = describe(origin["source"])
+    if model.get("name", found.model["name"]) != found.model["name"]:
+        raise ConfigError(
+            f"what is there is a {found.model['name']}, not a {model['name']}: leave the name out."
+        )
+    tokenizer = given.get("tokenizer") or found.tokenizer
+    if "path" not in tokenizer:
+        raise ConfigError(
+            "the vocabulary comes with the model: leave [tokenizer] out, or set tokenizer.path to a file "
+            "with the same tokens."
+        )
+    described = {**found.model, **model, "from": {**origin, "content": found.content}}
+    return {**given, "tokenizer": tokenizer, "model": described}
 
 
 def models_that_fit(objective: Objective) -> list[str]:

@@ -20,9 +20,10 @@ from telos.data.prepare import Prepared
 from telos.doctor import choose_device, hardware
 from telos.errors import CheckpointError, ConfigError
 from telos.evaluate.likelihood import EvaluateSettings, score
+from telos.export.hf._source import load
 from telos.find import find
 from telos.folder import LOST, adopt, alone, same_text, saved_before, settle, write_json, write_text
-from telos.models._base import Model, Network
+from telos.models._base import Model, Network, Sizes
 from telos.models._initial import initialise
 from telos.models._vectors import start_from_vectors
 from telos.objectives._base import Partner
@@ -157,13 +158,23 @@ def _train(
 def _networks(recipe: Recipe, tokenizer: Tokenizer, display: Display) -> dict[str, Network]:
     """The main network with its first values, and the objective's partners."""
     sizes = sizes_of(recipe, tokenizer)
-    main = built(recipe.model, sizes)
-    initialise(main, recipe.seed)
+    main = _begun(recipe.model, sizes, recipe.seed, display)
     if recipe.model.vectors is not None:
         coverage = start_from_vectors(main, tokenizer, recipe.model.vectors)
         display.say(f"{coverage.found:,} of {coverage.words:,} words start from {recipe.model.vectors.name}")
     partners = recipe.objective.partners()
     return {"main": main, **{name: _partner(name, p, recipe, tokenizer) for name, p in partners.items()}}
+
+
+def _begun(model: Model, sizes: Sizes, seed: int, display: Display) -> Network:
+    """The network of a description with its first values: drawn, or somebody else's."""
+    network = built(model, sizes)
+    initialise(network, seed)
+    if model.origin is not None:
+        display.say(f"Starting from {model.origin.source}")
+        for said in load(model.origin.source, network, model, sizes):
+            display.say(f"  {said}")
+    return network
 
 
 def _partner(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) -> Network:
@@ -184,9 +195,8 @@ def _partner(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) 
         rest = dict(partner.model)
         model = read(find(models, str(rest.pop("name", "")), Model), rest, f"objective.{name}")
     sizes = sizes_of(recipe, tokenizer)
-    network = built(model, sizes._replace(heads=partner.heads or sizes.heads))
-    initialise(network, recipe.seed)
-    return network
+    sizes = sizes._replace(heads=partner.heads or sizes.heads)
+    return _begun(model, sizes, recipe.seed, Quiet())
 
 
 def _check_reads(what: str, other: Recipe, recipe: Recipe) -> None:

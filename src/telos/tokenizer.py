@@ -23,7 +23,7 @@ import codecs
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -31,6 +31,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 import tokenizers as library
 from numpy.typing import NDArray
+from tokenizers import processors
 
 from telos.errors import ConfigError, DataError
 from telos.vocabulary import (
@@ -42,6 +43,8 @@ from telos.vocabulary import (
     cut,
     is_lossless,
     kind_of,
+    note,
+    noted,
     unmap,
 )
 from telos.words import starts
@@ -112,12 +115,16 @@ class Stream:
 class Tokenizer:
     """A vocabulary. Wraps one `tokenizers.Tokenizer`; equal content, equal `hash`."""
 
-    def __init__(self, inner: library.Tokenizer, specials: Sequence[str] = ()) -> None:
+    def __init__(
+        self, inner: library.Tokenizer, specials: Sequence[str] = (), played: Mapping[str, str] | None = None
+    ) -> None:
+        """`played` names the tokens of the file that play the parts of ours: {"<|end|>": "</s>"}."""
         inner.no_truncation()
         inner.no_padding()
-        inner.add_special_tokens(
-            [library.AddedToken(s, special=True, normalized=False) for s in (*SPECIALS, *specials)]
-        )
+        self._played = {**noted(inner), **{k: v for k, v in (played or {}).items() if k != v}}
+        tokens = dict.fromkeys(self._played.get(s, s) for s in (*SPECIALS, *specials))
+        inner.add_special_tokens([library.AddedToken(s, special=True, normalized=False) for s in tokens])
+        note(inner, self._played)
         inner.encode_special_tokens = True  # text that looks like a special token stays text
         self._inner = inner
         self._json: dict[str, Any] = json.loads(inner.to_str())
@@ -125,7 +132,9 @@ class Tokenizer:
         self.special_ids: frozenset[int] = frozenset(token["id"] for token in added)
         self._special_text = _any_of(token["content"] for token in added)
         vocabulary = inner.get_vocab(with_added_tokens=True)
-        self.pad, self.begin, self.end, self.mask, self.separate = (vocabulary[s] for s in SPECIALS)
+        self.pad, self.begin, self.end, self.mask, self.separate = (
+            vocabulary[self._played.get(s, s)] for s in SPECIALS
+        )
         self.size: int = 1 + max(vocabulary.values())
         """Rows of the embedding: every id is smaller."""
         self.kind: str = kind_of(self._json)
@@ -266,11 +275,15 @@ class Tokenizer:
         Raises:
             ConfigError: the vocabulary has no such special token.
         """
-        id = self._inner.token_to_id(_literal(name))
+        id = self._inner.token_to_id(self.text_of(name))
         if id is None or id not in self.special_ids:
             names = ", ".join(sorted(str(self._inner.id_to_token(i)) for i in self.special_ids))
             raise ConfigError(f"the vocabulary has no special token {_literal(name)!r}; it has {names}.")
         return id
+
+    def text_of(self, name: str) -> str:
+        """How the vocabulary's file writes a special token: `<|end|>`, or what plays its part there."""
+        return self._played.get(_literal(name), _literal(name))
 
     @cached_property
     def hash(self) -> str:
@@ -288,13 +301,31 @@ class Tokenizer:
         """Write the canonical `tokenizer.json`, which other programs read too."""
         path.write_text(self._inner.to_str(pretty=True), encoding="utf-8", newline="\n")
 
+    def for_others(self, *, begin: bool, end: bool) -> str:
+        """The file for programs that are to put a begin and an end token around a text by themselves."""
+        inner = library.Tokenizer.from_str(self._inner.to_str())
+        first, last = ([self.text_of("begin")] * begin), ([self.text_of("end")] * end)
+        template = [*first, "$A", *last]
+        inner.post_processor = processors.TemplateProcessing(
+            single=template,
+            pair=[*template, "$B:1", *(f"{token}:1" for token in last)],
+            special_tokens=[(token, inner.token_to_id(token)) for token in dict.fromkeys(first + last)],
+        )
+        text: str = inner.to_str(pretty=True)
+        return text
+
     @staticmethod
-    def load(path: Path, specials: Sequence[str] = ()) -> "Tokenizer":
+    def load(
+        path: Path, specials: Sequence[str] = (), played: Mapping[str, str] | None = None
+    ) -> "Tokenizer":
         """A vocabulary from a `tokenizer.json`, from here or elsewhere; special tokens that it lacks are
         added at its end.
 
+        `played` names those tokens of the file that play the parts of ours: {"begin": "<s>"}.
+
         Raises:
-            DataError: there is no such file, or it is not a `tokenizer.json`.
+            DataError: there is no such file, or it is not a `tokenizer.json`; or a token that is to play a
+                part is not in it.
         """
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
@@ -304,7 +335,11 @@ class Tokenizer:
             inner = library.Tokenizer.from_str(text)
         except Exception as error:  # the library raises bare Exception
             raise DataError(f"{path}: not a tokenizer.json of the `tokenizers` library: {error}") from None
-        return Tokenizer(inner, [_literal(name) for name in specials])
+        parts = {_literal(name): token for name, token in (played or {}).items()}
+        for name, token in parts.items():
+            if inner.token_to_id(token) is None:
+                raise DataError(f"{path}: {token!r}, which is to play the part of {name}, is not in it.")
+        return Tokenizer(inner, [_literal(name) for name in specials], parts)
 
 
 def train_tokenizer(
@@ -320,7 +355,7 @@ def train_tokenizer(
     """
     literal = [_literal(name) for name in specials]
     if settings.path is not None:
-        return Tokenizer.load(settings.path, literal)
+        return Tokenizer.load(settings.path, literal, settings.special)
     check_size(settings, specials)
     every = _every_special(specials)
     chunks = (chunk for text in texts for chunk in cut(text, CHUNK))

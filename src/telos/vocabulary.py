@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
 import tokenizers as library
-from pydantic import Field
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from pydantic import Field, model_validator
+from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 
 from telos.config import Lax, Settings
 
@@ -23,6 +23,8 @@ __all__ = [
     "cut",
     "is_lossless",
     "kind_of",
+    "note",
+    "noted",
     "unmap",
 ]
 
@@ -53,12 +55,24 @@ class TokenizerSettings(Settings):
     path: Annotated[Path, Lax] | None = None
     """An existing `tokenizer.json` to use as it is; nothing is trained, and `kind` and `size` are the
     file's."""
+    special: dict[str, str] = Field(default_factory=dict)
+    """Tokens of that file that play the parts of special ones here, such as { begin = "<s>", end = "</s>" };
+    those that are not named here or not in the file are added to it."""
     min_frequency: int = Field(0, ge=0)
     """What is rarer in the training text gets no token of its own; 0 means 2 for pairs of pieces, 1 for words
     and characters. `unigram` and `byte` have none."""
     sample: int = Field(64_000_000, ge=1)
     """Bytes of the training split that the vocabulary is learned from, at most: fewer where words hardly
     repeat, to save memory. Chosen by content, so always the same ones."""
+
+    @model_validator(mode="after")
+    def _special_of_a_file(self) -> "TokenizerSettings":
+        if self.special and self.path is None:
+            raise ValueError(
+                "special names tokens of an existing file and does nothing without one: set path, or leave "
+                "it out; what is learned here has its own special tokens"
+            )
+        return self
 
 
 # ---- one function per kind: settings, texts, size without specials → the library's tokenizer
@@ -238,6 +252,38 @@ def is_lossless(file: dict[str, Any]) -> bool:
         if not any(part.get("pattern") == {"String": "#"} for part in others):
             return False
     return needed <= _pieces(file) and not file["model"].get("dropout")
+
+
+# ---- which tokens of a foreign file play the parts of special ones
+
+
+def note(inner: library.Tokenizer, played: Mapping[str, str]) -> None:
+    """Write into the file which of its tokens play the parts of ours: as the special tokens of a template
+    that adds none, where `<|end|>` may stand for `</s>`. Other programs read such a file as any other.
+
+    A template that adds some is removed: what stands around a text is the objective's business.
+    """
+    template = json.loads(inner.to_str())["post_processor"] or {}
+    if not played:
+        if template.get("type") in ("TemplateProcessing", "BertProcessing", "RobertaProcessing"):
+            inner.post_processor = None
+        return
+    inner.post_processor = processors.TemplateProcessing(
+        single="$A",
+        pair="$A $B:1",
+        special_tokens=[
+            {"id": ours, "ids": [inner.token_to_id(theirs)], "tokens": [theirs]}
+            for ours, theirs in played.items()
+        ],
+    )
+
+
+def noted(inner: library.Tokenizer) -> dict[str, str]:
+    """What `note` wrote."""
+    template = json.loads(inner.to_str())["post_processor"] or {}
+    special = template.get("special_tokens", {}) if template.get("type") == "TemplateProcessing" else {}
+    found = {name: token["tokens"][0] for name, token in special.items() if len(token["tokens"]) == 1}
+    return {ours: theirs for ours, theirs in found.items() if ours != theirs and ours.startswith("<|")}
 
 
 # ---- helpers

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
 from telos.batch import Answer, Asked, Batch, HeadSpec, Rows
-from telos.config import Lax, Member
+from telos.config import Lax, Member, Settings
 from telos.losses import LossSettings
 
-__all__ = ["Initial", "Model", "Network", "Sizes"]
+__all__ = ["Initial", "Model", "Network", "Origin", "Sizes"]
 
 
 class Sizes(NamedTuple):
@@ -38,6 +39,22 @@ class Initial(NamedTuple):
     scale: float
 
 
+class Origin(Settings):
+    """Somebody else's trained model to start from. In a recipe `from = "FOLDER"` says enough: what the model
+    is, and its vocabulary, are read from there, and the whole is written out in the run's own recipe."""
+
+    source: str = Field(min_length=1)
+    """A folder as Hugging Face writes it (config.json, model.safetensors, tokenizer.json), or the name of one
+    on its hub."""
+    content: str = ""
+    """A hash of what is in it, filled in when the recipe is read: a run goes on only with the same."""
+
+
+def _widened(given: Any) -> Any:
+    """`from = "FOLDER"` is short for `from = { source = "FOLDER" }`."""
+    return {"source": given} if isinstance(given, str) else given
+
+
 class Model(Member, ABC):
     """Base of all architectures: a frozen description."""
 
@@ -50,6 +67,14 @@ class Model(Member, ABC):
 
     vectors: Annotated[Path | None, Lax] = None
     """A file of word vectors (word2vec, GloVe or fastText, as text) that the embedding starts from."""
+    origin: Annotated[Origin | None, BeforeValidator(_widened)] = Field(None, alias="from")
+    """A model to start from: its description, its vocabulary and its weights."""
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> "Model":
+        if self.vectors is not None and self.origin is not None:
+            raise ValueError("vectors and from both say what the embedding starts from; leave one out")
+        return self
 
     def lacks(self) -> Mapping[str, str]:
         """Of the capabilities that the class gives, those that these settings leave out, and what to set."""

@@ -1,0 +1,69 @@
+"""The model card, README.md: what the model is, how it is opened, its figures, and the proof."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from telos.export._base import Trained
+from telos.export.hf._base import Architecture
+
+__all__ = ["card"]
+
+_TASKS = {"causal": "text-generation", "full": "fill-mask", "pair": "text2text-generation"}
+
+
+def card(trained: Trained, name: str, architecture: Architecture, figures: Mapping[str, Any]) -> str:
+    """README.md, with the head that the hub reads."""
+    head = ["---", "library_name: transformers", f"pipeline_tag: {_TASKS[architecture.reads]}", "---"]
+    kind = architecture.opened_by(trained.sizes)
+    count = trained.model.parameter_count(trained.sizes)
+    what = (
+        f"A {name} model of {count:,} parameters and {trained.sizes.vocabulary:,} tokens, trained with the "
+        f"objective `{trained.objective.name}` by Telos."
+    )
+    use = [
+        "```python",
+        f"from transformers import AutoTokenizer, {kind}",
+        "",
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
+        f'model = {kind}.from_pretrained("FOLDER")',
+        "```",
+    ]
+    parts = [*head, "", f"# {trained.name}", "", what, "", *use, "", *_said(trained), *_proved(figures)]
+    return "\n".join(parts) + "\n"
+
+
+def _said(trained: Trained) -> Iterator[str]:
+    """Text and figures as the run's own files have them."""
+    splits = trained.about.get("card", {}).get("splits", {})
+    if splits:
+        yield from ("## Text", "", "| split | documents | bytes | tokens |", "|---|---|---|---|")
+        for split, counts in splits.items():
+            yield f"| {split} | {counts['documents']:,} | {counts['bytes']:,} | {counts['tokens']:,} |"
+        yield ""
+    scores = trained.about.get("evaluation", {}).get("test", {})
+    if scores.get("loss") is not None:
+        yield from ("## Figures on held-out text", "", "| figure | value |", "|---|---|")
+        yield f"| loss, nats per token ({scores['kind']}) | {scores['loss']:.4f} |"
+        for key, words in (("perplexity", "perplexity per token"), ("bits_per_byte", "bits per byte")):
+            if scores.get(key) is not None:
+                yield f"| {words} | {scores[key]:.4f} |"
+        yield ""
+
+
+def _proved(figures: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("## Proof that it says the same", "")
+    yield (
+        f"Opened with transformers {figures['transformers']} and compared with the model that was trained; "
+        "all figures are in `telos.json`."
+    )
+    yield from ("", "| compared | found |", "|---|---|")
+    for kind, by_length in figures["logits"].items():
+        for length, difference in by_length.items():
+            what = f"logits at {length} tokens, {kind}: difference as a share of the largest"
+            yield f"| {what} | {difference:.1e} |"
+    perplexity, greedy = figures["perplexity"], figures["greedy"]["tokens"]
+    scored = f"{perplexity['tokens']:,} tokens of {figures['text']}"
+    yield f"| perplexity on {scored}, here | {perplexity['ours']:.6f} |"
+    yield f"| the same, there | {perplexity['theirs']:.6f} |"
+    yield f"| greedy tokens that are the same | {greedy} of {greedy} |"
+    yield f"| tokens of held-out text that both tokenizers agree on | {figures['tokens']:,} |"

@@ -1,0 +1,209 @@
+"""Proof that a folder says what our model says: it is loaded as anyone would load it, and compared.
+
+| what | on what | must be |
+|---|---|---|
+| logits | 1, 20 and as many tokens as fit, in float32 | within 1e-4 of the largest logit |
+| | the same in float64 | within 1e-5 |
+| perplexity | held-out text, in float32 | within 1e-4 of each other |
+| greedy text | up to 64 tokens from nothing, in float64 | equal |
+| tokens | held-out text through both tokenizers | equal |
+| special tokens | their ids in all files | equal |
+| weights | what loading says of them | none new, none left over |
+"""
+
+import copy
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from telos.errors import ConfigError, ExportError
+from telos.export._base import Trained
+from telos.export.hf._base import Architecture
+from telos.export.hf._case import case, ours_say, theirs_say
+from telos.generate.left_to_right import GenerateSettings, generate
+from telos.models._base import Network
+
+__all__ = ["prove"]
+
+LENGTHS = (1, 20)
+"""And as many as fit."""
+LIMITS = {"float32": 1e-4, "float64": 1e-5}
+"""Differences of logits, as a share of the largest: what rounding does to deep networks. In float64 too,
+transformers rounds angles and norms to float32."""
+PERPLEXITY = 1e-4
+GREEDY = 64
+NOTHING = "Nothing was written. This is a bug in Telos: please report it with the recipe."
+SCORED = 8192
+"""Tokens of held-out text that are scored at most."""
+
+
+def prove(trained: Trained, architecture: Architecture, folder: Path) -> dict[str, Any]:
+    """The figures of all comparisons.
+
+    Raises:
+        ConfigError: transformers is not installed.
+        ExportError: they differ; the message has the figures.
+    """
+    with _quiet() as transformers:
+        theirs = _loaded(transformers, trained, architecture, folder)
+        ours = copy.deepcopy(trained.network).cpu().eval()
+        tokens = _same_tokens(transformers, trained, folder)
+        with torch.no_grad():
+            logits = {"float32": _same_logits(trained, architecture, ours, theirs, "float32")}
+            perplexity = _same_perplexity(trained, architecture, ours, theirs)
+            ours, theirs = ours.double(), theirs.double()
+            logits["float64"] = _same_logits(trained, architecture, ours, theirs, "float64")
+            greedy = _same_text(trained, architecture, ours, theirs)
+    return {
+        "transformers": transformers.__version__,
+        "text": trained.held.name,
+        "logits": logits,
+        "perplexity": perplexity,
+        "greedy": greedy,
+        "tokens": tokens,
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[Any]:
+    """transformers without its bars and advice; what is wrong is found out by the comparisons."""
+    try:
+        import transformers
+    except ImportError:
+        raise ConfigError(
+            "exporting to Hugging Face proves what it wrote with transformers, which is not installed. "
+            "Install the extra: pip install 'telos-lm[hf]'."
+        ) from None
+    logging: Any = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    try:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield transformers
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _loaded(transformers: Any, trained: Trained, architecture: Architecture, folder: Path) -> Any:
+    """The model as anyone would load it: no remote code, and not a weight that the file does not hold."""
+    kind = getattr(transformers, architecture.opened_by(trained.sizes))
+    model, told = kind.from_pretrained(
+        folder, output_loading_info=True, local_files_only=True, dtype=torch.float32
+    )
+    wrong = {key: sorted(map(str, names)) for key, names in told.items() if names}
+    if wrong:
+        raise ExportError(f"transformers loads the weights otherwise than they were written: {wrong}.")
+    return model.eval()
+
+
+# ---- the comparisons
+
+
+def _same_tokens(transformers: Any, trained: Trained, folder: Path) -> int:
+    """How many tokens of held-out text both tokenizers agree on."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    ours = trained.tokenizer
+    ids = {"bos": ours.begin, "eos": ours.end, "pad": ours.pad, "mask": ours.mask, "sep": ours.separate}
+    for name, wanted in ids.items():
+        if getattr(tokenizer, f"{name}_token_id") != wanted:
+            raise ExportError(f"the exported tokenizer has another {name} token than {wanted}.")
+    if len(tokenizer) > trained.sizes.vocabulary:
+        raise ExportError(f"{len(tokenizer)} tokens, and {trained.sizes.vocabulary} rows of the embedding.")
+    total = 0
+    for document in trained.held.documents:
+        text = ours.decode(document)
+        wanted_ids = ours.encode(text).tolist()
+        if tokenizer(text, add_special_tokens=False)["input_ids"] != wanted_ids:
+            raise ExportError(f"the exported tokenizer cuts this text otherwise: {text[:200]!r}")
+        total += len(wanted_ids)
+    return total
+
+
+def _same_logits(
+    trained: Trained, architecture: Architecture, ours: Network, theirs: Any, kind: str
+) -> dict[str, float]:
+    """By length: the largest difference as a share of the largest logit."""
+    stream = _stream(trained)
+    found = {}
+    for length in dict.fromkeys(min(n, trained.sizes.window) for n in (*LENGTHS, trained.sizes.window)):
+        asked = case(architecture, torch.from_numpy(np.resize(stream, length)), trained.tokenizer)
+        a, b = ours_say(ours, asked, architecture), theirs_say(theirs, asked, architecture)
+        found[str(length)] = difference = float((a - b).abs().max() / a.abs().max().clamp(min=1e-9))
+        if not difference <= LIMITS[kind]:
+            raise ExportError(
+                f"the exported model says something else: at a length of {length}, logits in {kind} differ "
+                f"by {difference:.1e} of the largest, where {LIMITS[kind]:.0e} is allowed. {NOTHING}"
+            )
+    return found
+
+
+def _same_perplexity(
+    trained: Trained, architecture: Architecture, ours: Network, theirs: Any
+) -> dict[str, float]:
+    """Of both, on held-out text in windows."""
+    nats, count, window = [0.0, 0.0], 0, trained.sizes.window
+    stream = _stream(trained)[:SCORED]
+    for start in range(0, len(stream), window):
+        asked = case(architecture, torch.from_numpy(stream[start : start + window]), trained.tokenizer)
+        both = (ours_say(ours, asked, architecture), theirs_say(theirs, asked, architecture))
+        for side, said in enumerate(both):
+            nats[side] += float(
+                functional.cross_entropy(said[asked.at].double(), asked.target, reduction="sum")
+            )
+        count += len(asked.at)
+    a, b = (math.exp(min(value / max(count, 1), 700.0)) for value in nats)
+    if not abs(a - b) <= PERPLEXITY * a:
+        raise ExportError(f"perplexity on {trained.held.name} is {a} here and {b} there. {NOTHING}")
+    return {"ours": a, "theirs": b, "tokens": count}
+
+
+def _same_text(trained: Trained, architecture: Architecture, ours: Network, theirs: Any) -> dict[str, Any]:
+    """What both write, always taking the likeliest token; or put in the place of hidden ones."""
+    if architecture.reads == "causal":
+        a, b = _continued(trained, ours, theirs)
+    else:
+        a, b = _filled(trained, architecture, ours, theirs)
+    if a != b:
+        differs = next(place for place, pair in enumerate(zip_longest(a, b)) if pair[0] != pair[1])
+        raise ExportError(f"greedy text differs from token {differs} on: {a} here, {b} there. {NOTHING}")
+    return {"tokens": len(a), "text": trained.tokenizer.decode(a)}
+
+
+def _continued(trained: Trained, ours: Network, theirs: Any) -> tuple[list[int], list[int]]:
+    """What follows the begin token."""
+    tokenizer, window = trained.tokenizer, trained.sizes.window
+    length = max(1, min(GREEDY, window - 1))
+    settings = GenerateSettings(temperature=0.0, length=length)
+    sample = generate(ours, tokenizer, [""], settings, window=window)[0]
+    start = torch.tensor([[tokenizer.begin]])
+    written = theirs.generate(start, max_new_tokens=length, do_sample=False)
+    return list(sample.ids), written[0, 1:].tolist()
+
+
+def _filled(
+    trained: Trained, architecture: Architecture, ours: Network, theirs: Any
+) -> tuple[list[int], list[int]]:
+    """The likeliest tokens in hidden places."""
+    ids = torch.from_numpy(_stream(trained)[: trained.sizes.window])
+    asked = case(architecture, ids, trained.tokenizer)
+    both = (ours_say(ours, asked, architecture), theirs_say(theirs, asked, architecture))
+    a, b = (said[asked.at].argmax(-1).tolist()[:GREEDY] for said in both)
+    return a, b
+
+
+def _stream(trained: Trained) -> NDArray[np.int64]:
+    """All held-out documents, one after the other."""
+    return np.concatenate(trained.held.documents).astype(np.int64)

@@ -1,0 +1,115 @@
+"""A trained model as a folder of Hugging Face's: plain JSON and safetensors, the proof, and then the card."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from telos import __version__
+from telos.errors import ConfigError
+from telos.export import hf
+from telos.export._base import PROOF, Trained
+from telos.export.hf._base import Architecture, to_theirs
+from telos.export.hf._card import card
+from telos.find import find, names
+from telos.tokenizer import Tokenizer
+from telos.train.checkpoint import weights
+
+__all__ = ["fitting", "special_ids", "write", "write_model"]
+
+
+def write(trained: Trained, folder: Path) -> dict[str, Any]:
+    """Model, vocabulary, proof and card into `folder`; the figures of the proof.
+
+    Raises:
+        ConfigError: no architecture of theirs is like the model, or transformers is not installed.
+        ExportError: what was written does not say the same.
+    """
+    from telos.export.hf._proof import prove
+
+    name, architecture = fitting(trained)
+    write_model(trained, architecture, name, folder)
+    figures = {"format": "hf", "architecture": name, **prove(trained, architecture, folder)}
+    _write_json(folder / PROOF, figures)
+    (folder / "README.md").write_text(card(trained, name, architecture, figures), encoding="utf-8")
+    return figures
+
+
+def fitting(trained: Trained) -> tuple[str, Architecture]:
+    """The architecture of theirs that the model is, and its name.
+
+    Raises:
+        ConfigError: there is none; all that there are are named.
+    """
+    if trained.sizes.loss.soft_cap:
+        raise ConfigError("loss.soft_cap: no architecture of Hugging Face's here bends logits so.")
+    every = {name: find(hf, name, Architecture)() for name in names(hf)}
+    reasons = []
+    for name, architecture in every.items():
+        if architecture.model == trained.model.name:
+            why = architecture.misfit(trained.model, trained.sizes)
+            if not why:
+                return name, architecture
+            reasons.append(f"  {name}: {architecture.style}; here {why}")
+    if reasons:
+        raise ConfigError("this model is none of Hugging Face's that are known here:\n" + "\n".join(reasons))
+    known = sorted({architecture.model for architecture in every.values()})
+    raise ConfigError(
+        f"model = {trained.model.name!r} has no counterpart among Hugging Face's. What can be exported: "
+        f"{', '.join(known)}."
+    )
+
+
+def write_model(trained: Trained, architecture: Architecture, name: str, folder: Path) -> None:
+    """All but the card and the proof."""
+    ids = special_ids(trained.tokenizer)
+    config = {
+        **architecture.config(trained.model, trained.sizes),
+        "model_type": name,
+        "dtype": "float32",
+        **ids,
+    }
+    generation = {**ids, **architecture.generation(trained.tokenizer)}
+    tensors = to_theirs(architecture.pairs(trained.model, trained.sizes), weights(trained.network))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "generation_config.json", generation)
+    _write_tokenizer(trained, architecture, folder)
+
+
+def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Theirs for ours: the same in every file."""
+    return {
+        "bos_token_id": tokenizer.begin,
+        "eos_token_id": tokenizer.end,
+        "pad_token_id": tokenizer.pad,
+    }
+
+
+def _write_tokenizer(trained: Trained, architecture: Architecture, folder: Path) -> None:
+    """The vocabulary as it is, with the begin and end tokens that training put around a text."""
+    tokenizer = trained.tokenizer
+    cut = trained.objective.cut(trained.sizes.window)
+    (folder / "tokenizer.json").write_text(
+        tokenizer.for_others(begin=cut.begin, end=cut.end and architecture.reads == "full"), encoding="utf-8"
+    )
+    said = {"bos": "begin", "eos": "end", "pad": "pad", "mask": "mask", "sep": "separate"}
+    if architecture.reads == "full":
+        said["cls"] = "begin"
+    tokens = {f"{theirs}_token": tokenizer.text_of(ours) for theirs, ours in said.items()}
+    table = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": trained.sizes.window,
+        "clean_up_tokenization_spaces": False,
+        "split_special_tokens": architecture.reads == "causal",
+        **tokens,
+    }
+    _write_json(folder / "tokenizer_config.json", table)
+    _write_json(folder / "special_tokens_map.json", tokens)
+
+
+def _write_json(path: Path, table: Mapping[str, Any]) -> None:
+    said = {"telos_version": __version__, **table} if path.name == "config.json" else table
+    path.write_text(json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
