@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from telos.errors import ConfigError
 
-__all__ = ["find", "names", "nearest", "suggestion"]
+__all__ = ["find", "load", "names", "nearest", "suggestion"]
 
 T = TypeVar("T")
 
@@ -38,8 +38,8 @@ def nearest(wrong: str, known: list[str], cutoff: float = 0.5) -> str:
     return by_lower[close[0]] if close else ""
 
 
-def find(package: ModuleType, name: str, base: type[T]) -> type[T]:
-    """The class that the file `name` of the open set `package` defines.
+def load(package: ModuleType, name: str) -> ModuleType:
+    """The file `name` of the open set `package`.
 
     Raises:
         ConfigError: no file has that name; the message suggests the nearest and lists all.
@@ -48,7 +48,16 @@ def find(package: ModuleType, name: str, base: type[T]) -> type[T]:
     kind = package.__name__.removeprefix("telos.")
     if name not in known:
         raise ConfigError(f"{kind} has no {name!r}.{suggestion(name, known)} There are: {', '.join(known)}.")
-    module = importlib.import_module(f"{package.__name__}.{name}")
+    return importlib.import_module(f"{package.__name__}.{name}")
+
+
+def find(package: ModuleType, name: str, base: type[T]) -> type[T]:
+    """The class that the file `name` of the open set `package` defines.
+
+    Raises:
+        ConfigError: as of `load`.
+    """
+    module = load(package, name)
     members = [
         member
         for label, member in vars(module).items()

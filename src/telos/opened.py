@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from telos import generate
 from telos.config import override, read
 from telos.data.prepare import Prepared, found, key_of
 from telos.data.prepare import prepare as prepare_text
@@ -32,7 +33,8 @@ from telos.folder import (
     write_json,
     write_text,
 )
-from telos.generate.left_to_right import GenerateSettings, OnText, Sample, generate
+from telos.find import load
+from telos.generate.left_to_right import GenerateSettings, OnText, Sample
 from telos.models._base import Model, Network, Sizes
 from telos.recipe import Recipe
 from telos.report import write_report
@@ -212,7 +214,8 @@ class Run:
         """
         settings = self.generate_settings(overrides)
         endless = "carries" in self.recipe.model.gives
-        return generate(
+        decoder = load(generate, self.recipe.objective.decoded)
+        samples: list[Sample] = decoder.generate(
             self.network,
             self.tokenizer,
             list(prompts),
@@ -222,6 +225,7 @@ class Run:
             window=0 if endless else self.recipe.train.window,
             stream=stream,
         )
+        return samples
 
     def generate_settings(self, overrides: Iterable[str] = ()) -> GenerateSettings:
         """The recipe's settings of generation with `overrides` laid over them.

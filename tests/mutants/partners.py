@@ -82,3 +82,92 @@ def further_heads_have_no_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.models import _heads
 
     monkeypatch.setattr(_heads.Ahead, "forward", lambda self, x: x)
+
+
+DIFFUSION = "tests/objectives/test_diffusion.py::"
+
+
+def change_noise(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    from telos.objectives import diffusion
+
+    noised = diffusion._noised
+    monkeypatch.setattr(diffusion, "_noised", lambda *given: change(noised(*given)))
+
+
+@mutant(kills=f"{DIFFUSION}test_training_draws_have_the_bound_as_their_mean")
+def hidden_tokens_all_weigh_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weight 1 in place of 1/t: a masked model's loss, and no bound."""
+
+    def flat(example: Any) -> Any:
+        (ask,) = example.asks
+        return replace(example, asks=(replace(ask, weight=ask.weight * 0 + 1),))
+
+    change_noise(monkeypatch, flat)
+
+
+@mutant(kills=f"{DIFFUSION}test_the_table_of_what_is_hidden_and_asked", trap=4)
+def the_place_after_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a causal model would be: the answers stand one place off."""
+
+    def shifted(example: Any) -> Any:
+        (ask,) = example.asks
+        return replace(example, asks=(replace(ask, at=ask.at - 1),))
+
+    change_noise(monkeypatch, shifted)
+
+
+@mutant(kills=f"{DIFFUSION}test_context_is_seen_and_not_asked", trap=9)
+def context_and_the_begin_token_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import diffusion
+
+    noised = diffusion._noised
+    monkeypatch.setattr(diffusion, "_noised", lambda piece, *rest: noised(replace(piece, ask_from=0), *rest))
+
+
+@mutant(kills=f"{DIFFUSION}test_every_number_and_every_place_is_as_likely")
+def the_rate_is_that_of_a_masked_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import diffusion
+
+    noised = diffusion._noised
+    monkeypatch.setattr(diffusion, "_noised", lambda piece, time, *rest: noised(piece, 0.15, *rest))
+
+
+@mutant(kills=f"{DIFFUSION}test_held_out_text_is_scored_as_a_bound_whatever_the_batch", trap=3)
+def draws_are_counted_as_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each draw of held-out text with its full weight: the figures grow with their number."""
+    from telos.objectives import diffusion
+
+    noised = diffusion._noised
+    monkeypatch.setattr(
+        diffusion, "_noised", lambda piece, time, share, *rest: noised(piece, time, 1.0, *rest)
+    )
+
+
+UNMASKING = "tests/generate/test_unmasking.py::"
+
+
+@mutant(kills=f"{UNMASKING}test_nothing_comes_after_an_end_token", trap=5)
+def text_goes_on_behind_an_end_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.generate import unmasking
+
+    begin = unmasking._Fill._begin
+
+    def endless(self: Any) -> None:
+        self.row.ends = set()
+        begin(self)
+
+    monkeypatch.setattr(unmasking._Fill, "_begin", endless)
+
+
+@mutant(kills=f"{UNMASKING}test_the_surest_place_is_found_first")
+def the_first_place_is_found_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.generate import unmasking
+
+    monkeypatch.setattr(unmasking._Fill, "_next", lambda self, logits, count: unmasking.np.arange(count))
+
+
+@mutant(kills=f"{UNMASKING}test_blocks_fit_the_window_and_the_last_half_goes_on[0]", trap=23)
+def a_block_leaves_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.generate import unmasking
+
+    monkeypatch.setattr(unmasking._Fill, "_room", lambda self, wanted: wanted)

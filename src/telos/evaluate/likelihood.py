@@ -70,7 +70,8 @@ class Likelihood:
     nats: float
     """−Σ log q over the tokens that were asked."""
     tokens: int
-    """Tokens that were asked, end tokens included."""
+    """Tokens that were asked, end tokens included; where each is asked several times or by chance, the weight
+    of all that was asked."""
     bytes: int
     """UTF-8 bytes of the scored text as the tokenizer got it; 0 where that cannot be known."""
     documents: int
@@ -220,14 +221,19 @@ class _Source(NamedTuple):
     objective: Objective
     tokenizer: Tokenizer
 
+    def examples(self, index: int) -> tuple[Example, ...]:
+        return self.objective.tries(self.corpus, index, self.tokenizer)
+
     def example(self, index: int) -> Example:
-        return self.objective.example(self.corpus, index, np.random.default_rng((0, index)), self.tokenizer)
+        """The only one, where windows follow each other."""
+        (example,) = self.examples(index)
+        return example
 
 
 def _batches(source: _Source, parts: Iterable[_Part], rows: int, width: int, packed: bool) -> Iterator[Batch]:
     """Batches of rows of like length, block by block; several examples in a row if the model allows."""
-    pieces = (index for part in parts for index in part.pieces)
-    while block := [source.example(index) for index in islice(pieces, _BLOCK * rows)]:
+    examples = (example for part in parts for index in part.pieces for example in source.examples(index))
+    while block := list(islice(examples, _BLOCK * rows)):
         laid = (pack if packed else singly)(block, width)
         for several in (False, True):  # apart, for rows of one example need no mask
             group = sorted((row for row in laid if (len(row) > 1) == several), key=_places)
@@ -286,7 +292,7 @@ def _add(tally: _Tally, network: Network, batch: Batch, state: Any) -> Any:
         tally.sums[asked.term] = tally.sums[asked.term] + nats
         if asked.head == "tokens" and not asked.negative:
             tally.nats = tally.nats + nats
-            tally.tokens = tally.tokens + counted.sum()
+            tally.tokens = tally.tokens + weight.sum()
     for term, weight_asked in batch.asked.items():
         tally.weight[term] += weight_asked
     return state
@@ -333,7 +339,7 @@ def _likelihood(
     notes: tuple[str, ...],
 ) -> Likelihood:
     cut, shards, tokenizer = corpus.cut, corpus.shards, corpus.tokenizer
-    tokens = int(tally.tokens)
+    tokens = round(float(tally.tokens))
     if objective.scored == "exact":
         expected = sum(part.tokens for part in parts)
         assert tokens == expected, f"{tokens} tokens were asked where the split has {expected}"

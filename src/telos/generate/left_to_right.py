@@ -23,6 +23,7 @@ from pydantic import Field, field_validator
 
 from telos.batch import Rows, Side
 from telos.config import Lax, Settings
+from telos.generate._unmask import UnmaskSettings
 from telos.models._base import Network
 from telos.objectives._base import Objective, Prompt, after_begin
 from telos.tokenizer import Stream, Tokenizer
@@ -49,6 +50,7 @@ class GenerateSettings(Settings):
     """Strings at which a sample ends; the string itself is left out."""
     samples: int = Field(1, ge=1)
     """Samples per prompt."""
+    unmask: UnmaskSettings = UnmaskSettings()
 
     @field_validator("stop")
     @classmethod
@@ -188,11 +190,15 @@ class _Row:
     def take(self, logits: NDArray[np.float64]) -> None:
         """Draw the next token from logits (outputs,), and end where it says so."""
         drawn = draw(_allowed(logits, self.size, self.forbidden), self.settings, self.random)
-        self.logprob += float(logits[drawn] - _log_sum_exp(logits))
-        self.ids.append(drawn)
-        if drawn in self.ends:
+        self.add(drawn, float(logits[drawn] - _log_sum_exp(logits)))
+
+    def add(self, token: int, logprob: float) -> None:
+        """One more token, of which the model said this, and end where it says so."""
+        self.logprob += logprob
+        self.ids.append(token)
+        if token in self.ends:
             self._finish("end")
-        elif self.words.add(drawn):
+        elif self.words.add(token):
             self._finish("stop")
         elif len(self.ids) - self.given >= self.settings.length:
             self._finish("length")

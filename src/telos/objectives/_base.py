@@ -71,6 +71,11 @@ class Objective(Member, ABC):
     def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
         """Sample `index` of the corpus as rows, sights and asks. All randomness comes from `rng`."""
 
+    def tries(self, read: Read, index: int, tokenizer: Tokenizer) -> tuple[Example, ...]:
+        """The examples by which sample `index` of held-out text is scored, the same every time: one; or, where
+        chance decides much, several whose weights add up to those of one."""
+        return (self.example(read, index, np.random.default_rng((0, index)), tokenizer),)
+
     def requires(self) -> frozenset[str]:
         """Capabilities that the model must give: of `causal`,
         `full`, `prefix`, `general`, `source`, `types`."""

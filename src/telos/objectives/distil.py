@@ -29,7 +29,7 @@ from telos import objectives
 from telos.batch import Answer, Asked, Batch, Cut, Example, HeadSpec, Piece, Read, Soft
 from telos.config import member
 from telos.errors import ConfigError
-from telos.objectives._base import Objective, Partner
+from telos.objectives._base import Objective, Partner, Prompt
 from telos.tokenizer import Tokenizer
 
 __all__ = ["Distil"]
@@ -89,6 +89,14 @@ class Distil(Objective):
     def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
         example: Example = self.of.example(read, index, rng, tokenizer)
         return example
+
+    def tries(self, read: Read, index: int, tokenizer: Tokenizer) -> tuple[Example, ...]:
+        examples: tuple[Example, ...] = self.of.tries(read, index, tokenizer)
+        return examples
+
+    def prompt(self, ids: NDArray[np.int64], tokenizer: Tokenizer) -> Prompt:
+        prompt: Prompt = self.of.prompt(ids, tokenizer)
+        return prompt
 
     def whole(self, piece: Piece, tokenizer: Tokenizer) -> Example | None:
         example: Example | None = self.of.whole(piece, tokenizer)

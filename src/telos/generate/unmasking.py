@@ -1,0 +1,166 @@
+"""Text from a model that finds hidden tokens: all places hidden at first, then found a few at a time (Nie et
+al., 2025; Chang et al., 2022).
+
+    the prompt        ⊢ the cat ▒ ▒ ▒ ▒
+    runs of a model   ⊢ the cat ▒ on ▒ ▒      ⊢ the cat ▒ on the ▒      ⊢ the cat sat on the ▒      …
+
+In each run the model answers for all hidden places; at some of them its answer is drawn, as the settings of
+generation say, and stands from then on. The prompt stays as it is. Where an end token is found, nothing comes
+after it: the places behind it are given up at once.
+
+Text is made in blocks: of `length` tokens, or as many as the window has room for beside what comes before.
+Where there is room for none, a row goes on from its last half window, as in `left_to_right`.
+
+How places are hidden is the objective's to say (`Objective.hide`), so any that hides single places can be
+decoded so. With one block, order = "random" and a run for each token, samples have exactly the distribution
+that the objective `diffusion` bounds.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from telos.batch import Example, Piece
+from telos.data.packing import collate
+from telos.generate.left_to_right import (
+    GenerateSettings,
+    OnText,
+    Precision,
+    Sample,
+    _allowed,
+    _autocast,
+    _log_sum_exp,
+    _Row,
+    _rows_for,
+    draw,
+)
+from telos.models._base import Network
+from telos.objectives._base import Objective
+from telos.tokenizer import Tokenizer
+
+__all__ = ["generate"]
+
+
+def generate(
+    network: Network,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    settings: GenerateSettings | None = None,
+    *,
+    objective: Objective,
+    seed: int = 0,
+    stream: OnText | None = None,
+    window: int = 0,
+    device: torch.device | None = None,
+    precision: Precision = "float32",
+) -> list[Sample]:
+    """`settings.samples` continuations of each prompt, those of one prompt next to each other.
+
+    The arguments are those of `left_to_right.generate`. A sample's `logprob` is the sum over its tokens of
+    log q when they were found, in the order that was taken.
+    """
+    settings = settings or GenerateSettings()
+    texts = [prompt for prompt in prompts for _ in range(settings.samples)]
+    device = device or next(network.parameters()).device
+    rows = _rows_for(texts, tokenizer, objective.prompt, settings, seed, stream)
+    fills = [_Fill(row, objective, tokenizer, window) for row in rows]
+    with network.at_rest(), _autocast(device, precision):
+        while going := [fill for fill in fills if not fill.row.finished]:
+            said = _answers(network, [fill.example() for fill in going], device)
+            for fill, logits in zip(going, said, strict=True):
+                fill.take(logits)
+    return [row.sample() for row in rows]
+
+
+def _answers(
+    network: Network, examples: Sequence[Example], device: torch.device
+) -> list[NDArray[np.float64]]:
+    """What the model says at the places that each example asks: logits (asked, outputs)."""
+    batch = collate([[example] for example in examples]).to(device)
+    hidden, _ = network.encode(batch.main, batch.source)
+    said = []
+    for row, example in enumerate(examples):
+        at = torch.from_numpy(example.asks[0].at).to(device)
+        logits: Any = network.logits(hidden[row].index_select(0, at))
+        said.append(logits.cpu().double().numpy())
+    return said
+
+
+class _Fill:
+    """One sample while a block of it is found."""
+
+    def __init__(self, row: _Row, objective: Objective, tokenizer: Tokenizer, window: int) -> None:
+        self.row, self.objective, self.tokenizer, self.window = row, objective, tokenizer, window
+        self.settings = row.settings.unmask
+        self.start = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Hide the next block: what is still to be drawn, as far as there is room."""
+        left = self.row.settings.length - (len(self.row.ids) - self.row.given)
+        wanted = min(left, self.settings.block or left)
+        size = self._room(wanted)
+        if not size:
+            self.start = len(self.row.ids) - max(1, self.window // 2)
+            size = max(1, self._room(wanted))
+        self.found = np.full(size, -1, np.int64)
+        self.chance = np.zeros(size)
+        """log q of each token when it was found."""
+        self.runs = min(self.settings.steps or size, size)
+
+    def _room(self, wanted: int) -> int:
+        """So many places, or fewer, fit the window hidden beside what comes before."""
+        while wanted > 0:
+            self.found = np.full(wanted, -1, np.int64)
+            excess = len(self.example().main) - self.window if self.window else 0
+            if excess <= 0:
+                return wanted
+            wanted -= excess
+        return 0
+
+    def example(self) -> Example:
+        """What comes before and the block, as the objective hides places."""
+        before = self.row.ids[self.start :]
+        block = np.where(self.found < 0, self.tokenizer.mask, self.found)
+        hidden = len(before) + np.flatnonzero(self.found < 0)
+        piece = Piece(ids=np.concatenate([before, block]).astype(np.int64), document=0)
+        example = self.objective.hide(piece, hidden, hidden, self.tokenizer)
+        assert example is not None, f"{self.objective.name} hides no places"
+        return example
+
+    def take(self, logits: NDArray[np.float64]) -> None:
+        """Draw at some of the hidden places, given what the model says at all of them (hidden, outputs)."""
+        hidden = np.flatnonzero(self.found < 0)
+        count = -(-len(hidden) // self.runs)
+        for which in self._next(logits, count):
+            allowed = _allowed(logits[which], self.row.size, self.row.forbidden)
+            drawn = draw(allowed, self.row.settings, self.row.random)
+            self.found[hidden[which]] = drawn
+            self.chance[hidden[which]] = logits[which][drawn] - _log_sum_exp(logits[which])
+        self.runs -= 1
+        ends = np.flatnonzero(np.isin(self.found, list(self.row.ends)))
+        self.found = self.found[: ends[0] + 1] if len(ends) else self.found
+        if (self.found >= 0).all():
+            self._close()
+
+    def _next(self, logits: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+        """Which of the hidden places, ascending."""
+        if self.settings.order == "random":
+            chosen = self.row.random.choice(len(logits), size=count, replace=False)
+        else:
+            allowed = [_allowed(each, self.row.size, self.row.forbidden) for each in logits]
+            sure = np.array([each.max() - _log_sum_exp(each) for each in allowed])
+            chosen = np.argsort(-sure, kind="stable")[:count]
+        ascending: NDArray[np.int64] = np.sort(chosen)
+        return ascending
+
+    def _close(self) -> None:
+        """Nothing is hidden any more: read the block, and go on to the next unless the text is at its end."""
+        for token, chance in zip(self.found.tolist(), self.chance.tolist(), strict=False):
+            self.row.add(token, chance)
+            if self.row.finished:
+                return
+        self._begin()
