@@ -254,12 +254,31 @@ def test_word_and_sentence_starts_cover_english_and_chinese(all_kinds):
         ends = np.cumsum([len(tokenizer.token_bytes(i)) for i in encoded.ids])
         starts = np.concatenate([[0], ends[:-1]])
         to_byte = [len(text[:place].encode()) for place in places]
-        expected = [any(a <= b < e for b in to_byte[:-1]) for a, e in zip(starts, ends, strict=True)]
-        assert encoded.word_start.tolist() == expected, kind
+        assert encoded.word_start.tolist() == np.isin(starts, to_byte[:-1]).tolist(), kind
         marked = {starts[i] for i in np.flatnonzero(encoded.sentence_start)}
-        assert marked == {max(s for s in starts if s <= to_byte[k]) for k in sentences}, kind
+        assert marked == {to_byte[k] for k in sentences}, kind
     empty = all_kinds["bpe"].encode_words("")
     assert [len(part) for part in empty] == [0, 0, 0]
+
+
+def test_words_begin_after_blanks_that_no_token_holds(all_kinds):
+    """Trap 10: a vocabulary of words drops the blanks, which belong to the word that they precede."""
+    encoded = all_kinds["word"].encode_words("the cat.  sat\nHe sat")
+    assert len(encoded.ids) > 4 and encoded.word_start.all()
+
+
+def test_words_that_share_a_token_are_one():
+    """Trap 10: a token of bytes may hold the end of one Chinese character and the beginning of the next."""
+    tokenizer = train_tokenizer(
+        TokenizerSettings(kind="wordpiece", size=530), iter(["床前明月光疑是地上霜" * 9])
+    )
+    text = "床前明月光疑是地上霜"
+    encoded = tokenizer.encode_words(text)
+    ends = np.cumsum([len(tokenizer.token_bytes(i)) for i in encoded.ids])
+    begins = np.concatenate([[0], ends[:-1]])
+    shared = [t for t in range(len(ends)) if begins[t] % 3 and ends[t] > begins[t] // 3 * 3 + 3]
+    assert shared and not encoded.word_start[shared].any()
+    assert encoded.word_start.tolist() == (begins % 3 == 0).tolist()
 
 
 @given(text=st.text(st.sampled_from("ab \n\t.中月，1'"), max_size=300), limit=st.integers(2, 40))

@@ -22,6 +22,7 @@ from telos.evaluate.likelihood import EvaluateSettings, Likelihood, score
 from telos.explain.neighbours import Neighbours, neighbours
 from telos.export._base import Held, Trained
 from telos.export._base import write as write_export
+from telos.find import load
 from telos.folder import (
     LOST,
     evaluated_step,
@@ -33,7 +34,6 @@ from telos.folder import (
     write_json,
     write_text,
 )
-from telos.find import load
 from telos.generate.left_to_right import GenerateSettings, OnText, Sample
 from telos.models._base import Model, Network, Sizes
 from telos.recipe import Recipe
@@ -58,10 +58,13 @@ def prepare(recipe: Recipe, root: str | Path = RUNS, *, display: Display | None 
         DataError: the text cannot be read, or is too little.
         ConfigError: the vocabulary that is asked for cannot be.
     """
-    specials = recipe.objective.specials()
-    progress = _Stages(display or Quiet())
     return prepare_text(
-        recipe.data, recipe.tokenizer, Path(root) / "prepared", specials=specials, progress=progress
+        recipe.data,
+        recipe.tokenizer,
+        Path(root) / "prepared",
+        specials=recipe.objective.specials(),
+        columns=recipe.objective.columns(),
+        progress=_Stages(display or Quiet()),
     )
 
 
@@ -150,9 +153,14 @@ class Run:
     def _prepared_again(self) -> Prepared:
         """From the text, into prepared/ beside the run, where it is still the run's text."""
         place = self._beside() / "prepared"
-        specials = self.recipe.objective.specials()
+        objective = self.recipe.objective
         try:
-            key = key_of(self.recipe.data, self.recipe.tokenizer, specials=specials)
+            key = key_of(
+                self.recipe.data,
+                self.recipe.tokenizer,
+                specials=objective.specials(),
+                columns=objective.columns(),
+            )
         except DataError as error:
             raise DataError(
                 f"{self.folder}: the prepared text that this run was trained on is not in {place}, and the "

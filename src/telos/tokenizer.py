@@ -47,7 +47,7 @@ from telos.vocabulary import (
     noted,
     unmap,
 )
-from telos.words import starts
+from telos.words import Segment, starts
 
 __all__ = ["Encoded", "Stream", "Tokenizer", "TokenizerSettings", "check_size", "train_tokenizer"]
 
@@ -179,16 +179,16 @@ class Tokenizer:
                 raise DataError(_surrogate(chunks[begin:end])) from error
             begin = end
 
-    def encode_words(self, text: str) -> Encoded:
+    def encode_words(self, text: str, segment: Segment | None = None) -> Encoded:
         """`encode`, and which tokens begin a word and a sentence of the text.
 
-        A word is a run of letters and digits, one Chinese character or one mark of punctuation, with the
-        space before it. A token that holds the first characters of several words is the start of one.
+        A word is a run of letters and digits, one Chinese character (or a word by `segment`) or one mark of
+        punctuation, with the space before it. Words that share a token are one: it is the first that begins.
         """
         ids, at = self.encode_offsets(text)
-        words, sentences = starts(text)
-        word = _first_cover(at, words)
-        return Encoded(ids, word, _first_cover(at, sentences) & word)
+        words, sentences = starts(text, segment)
+        word = _begin(at, words)
+        return Encoded(ids, word, _begin(at, sentences) & word)
 
     def encode_offsets(self, text: str) -> tuple[Ids, Ids]:
         """Ids (n,), and for each token where its text begins and ends in `text`, in characters (n, 2)."""
@@ -381,13 +381,15 @@ def check_size(settings: TokenizerSettings, specials: Sequence[str] = ()) -> Non
 # ---- helpers
 
 
-def _first_cover(at: Ids, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which tokens (n, 2) are the first to hold one of `places`."""
+def _begin(at: Ids, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which tokens (n, 2) begin at one of `places`, or after it where only what no token holds, such as blanks,
+    lies between."""
     until = np.maximum.accumulate(at[:, 1]) if len(at) else at[:, 1]
     before = np.concatenate([np.zeros(min(1, len(at)), np.int64), until[:-1]])
-    begin = np.maximum(at[:, 0], before)
-    covers: NDArray[np.bool_] = np.searchsorted(places, begin) < np.searchsorted(places, until)
-    return covers
+    found: NDArray[np.bool_] = np.searchsorted(places, before) < np.searchsorted(
+        places, at[:, 0], side="right"
+    )
+    return found
 
 
 def _ids(values: Sequence[int]) -> Ids:

@@ -48,6 +48,9 @@ class Pieces:
 class Drawing:
     """An objective that uses its randomness: the drawn number is the target."""
 
+    def after(self, passes: float) -> "Drawing":
+        return self
+
     def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
         made = Causal().example(read, index, rng, tokenizer)
         ask = made.asks[0]
@@ -297,6 +300,9 @@ class Deadly:
 
     def __init__(self, kind: str, at: int, parent: int) -> None:
         self.kind, self.at, self.parent = kind, at, parent
+
+    def after(self, passes: float) -> "Deadly":
+        return self
 
     def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
         if index == self.at and os.getpid() != self.parent:

@@ -85,5 +85,5 @@ class Corpus:
             return self.shards.column(name, document)
         first, last, before, after = self._inside(document, begin, end)
         values = self.shards.column(name, document, slice(first, last))
-        put_on = np.full(1, name == "word_start", dtype=values.dtype)
+        put_on = np.full(1, name != "sentence_start", dtype=values.dtype)
         return np.concatenate([put_on[:before], values, put_on[:after]])

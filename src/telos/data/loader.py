@@ -71,6 +71,8 @@ _DEFAULT = LoaderSettings()
 class Makes(Protocol):
     """What the loader needs of an objective."""
 
+    def after(self, passes: float) -> "Makes": ...
+
     def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example: ...
 
 
@@ -183,9 +185,11 @@ class _Layout(ABC):
     def steps(self) -> int:
         """Steps in an epoch."""
 
-    def example(self, epoch: int, sample: int) -> Example:
+    def example(self, epoch: int, sample: int, share: float) -> Example:
+        """A sample, when `share` of its epoch is done."""
         rng = sample_rng(self.plan.seed, epoch, sample)
-        return self.plan.objective.example(self.plan.corpus, sample, rng, self.plan.tokenizer)
+        objective = self.plan.objective.after(epoch + share)
+        return objective.example(self.plan.corpus, sample, rng, self.plan.tokenizer)
 
 
 @final
@@ -215,7 +219,8 @@ class _Shuffled(_Layout):
         plan, samples = self.plan, len(self.plan.corpus)
         places = np.arange(block * samples // self.blocks, (block + 1) * samples // self.blocks)
         chosen = permuted(places, samples, plan.seed, epoch)
-        examples = [self.example(epoch, int(sample)) for sample in chosen]
+        shares = places / samples
+        examples = [self.example(epoch, *each) for each in zip(chosen.tolist(), shares.tolist(), strict=True)]
         rows = pack(examples, plan.window) if plan.packed else singly(examples, plan.window)
         dealt = -(-len(rows) // plan.batch)
         rng = block_rng(plan.seed, epoch, block)
@@ -254,10 +259,15 @@ class _Carried(_Layout):
         ends = [np.cumsum(self.count[runs]) for runs in tracks]
         windows = max(int(end[-1]) for end in ends)
         span = range(block * windows // self.blocks, (block + 1) * windows // self.blocks)
-        return [self._window(epoch, window, tracks, ends) for window in span]
+        return [self._window(epoch, window, windows, tracks, ends) for window in span]
 
     def _window(
-        self, epoch: int, window: int, tracks: list[NDArray[np.int64]], ends: list[NDArray[np.int64]]
+        self,
+        epoch: int,
+        window: int,
+        windows: int,
+        tracks: list[NDArray[np.int64]],
+        ends: list[NDArray[np.int64]],
     ) -> _Group:
         examples: list[Example | None] = []
         continues = np.zeros(len(tracks), np.bool_)
@@ -268,7 +278,8 @@ class _Carried(_Layout):
             at = int(np.searchsorted(end, window, side="right"))
             within = window - int(end[at] - self.count[runs[at]])
             continues[track] = within > 0
-            examples.append(self.example(epoch, int(self.first[runs[at]]) + within))
+            sample = int(self.first[runs[at]]) + within
+            examples.append(self.example(epoch, sample, window / windows))
         some = next(example for example in examples if example is not None)
         return _Group([[example or _filler(some)] for example in examples], continues)
 
@@ -298,7 +309,7 @@ def _filler(example: Example) -> Example:
         seen=side.seen[:1],
         types=None if side.types is None else side.types[:1],
     )
-    return replace(example, main=one, asks=(), unit=-1, sample=-1)
+    return replace(example, main=one, source=None, asks=(), unit=-1, sample=-1)
 
 
 def _layout(plan: LoaderPlan) -> _Layout:

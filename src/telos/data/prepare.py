@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, final
 
@@ -32,9 +33,10 @@ from telos.data import documents
 from telos.data.card import Card, Counts, Scripts, make_card, read_card
 from telos.data.documents import SPLITS, Decisions, Findings, Kept, Reader
 from telos.data.settings import DataSettings
-from telos.data.shards import COLUMNS, FORMAT, Shards, ShardWriter
+from telos.data.shards import FORMAT, Shards, ShardWriter
 from telos.errors import DataError, explained
 from telos.tokenizer import Tokenizer, TokenizerSettings, check_size, train_tokenizer
+from telos.words import jieba
 
 __all__ = ["Prepared", "found", "key_of", "prepare"]
 
@@ -136,14 +138,20 @@ def found(root: Path, key: str) -> Prepared | None:
         return None
 
 
-def key_of(data: DataSettings, tokenizer: TokenizerSettings, *, specials: Sequence[str] = ()) -> str:
+def key_of(
+    data: DataSettings,
+    tokenizer: TokenizerSettings,
+    *,
+    specials: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> str:
     """The key that the text has with these settings, without preparing it.
 
     Raises:
         DataError: the text cannot be read.
     """
     findings = Findings()
-    return _key(_Job(data, tokenizer, specials, (), Reader(data, findings), findings, _silent))
+    return _key(_Job(data, tokenizer, specials, columns, Reader(data, findings), findings, _silent))
 
 
 class _Job(NamedTuple):
@@ -188,8 +196,19 @@ def _key(job: _Job) -> str:
     data = {k: v for k, v in job.data.table().items() if k not in ("path", "validation", "test")}
     settings = {k: v for k, v in job.settings.table().items() if k != "path"}
     vocabulary = _digest(job.settings.path) if job.settings.path else ""
-    rest = list(job.specials), sorted(job.columns)
+    rest = list(job.specials), sorted(job.columns), *_segmenter(job.columns)
     return fingerprint(VERSION, FORMAT, files, [data, settings], vocabulary, *rest)
+
+
+def _segmenter(columns: Sequence[str]) -> Iterator[str]:
+    """The version of the segmenter's package, where a column is made by it: its dictionary may change.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    if "jieba_word_start" in columns:
+        jieba()
+        yield version("rjieba")
 
 
 def _digest(path: Path) -> str:
@@ -405,9 +424,11 @@ class _Writing:
 
     def _column_values(self, kept: Kept, ids: Any) -> Mapping[str, Any]:
         values: dict[str, Any] = {}
-        if any(COLUMNS[name].per == "token" for name in self._columns):
+        if "word_start" in self._columns or "sentence_start" in self._columns:
             encoded = self._tokenizer.encode_words(kept.text)
             values |= {"word_start": encoded.word_start, "sentence_start": encoded.sentence_start}
+        if "jieba_word_start" in self._columns:
+            values["jieba_word_start"] = self._tokenizer.encode_words(kept.text, jieba()).word_start
         if "target" in self._columns:
             values["target"] = self._tokenizer.encode(kept.document.target or "")
         if "label" in self._columns:

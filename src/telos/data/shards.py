@@ -40,11 +40,13 @@ class Column(NamedTuple):
 
 COLUMNS: Mapping[str, Column] = {
     "word_start": Column("token", "bool"),
+    "jieba_word_start": Column("token", "bool"),
     "sentence_start": Column("token", "bool"),
     "target": Column("run"),
     "label": Column("document", "int32"),
 }
-"""The columns that a split can have beside `ids`; `label` is −1 where a document has none."""
+"""The columns that a split can have beside `ids`. In `word_start` each Chinese character is a word, in
+`jieba_word_start` what jieba makes of them; `label` is −1 where a document has none."""
 
 
 class Header(NamedTuple):

@@ -1,0 +1,171 @@
+"""Bugs of masked language modelling, and of the objectives that stand beside it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.mutants import mutant
+
+MASKED = "tests/objectives/test_masked.py::"
+TOKENIZER = "tests/test_tokenizer.py::"
+
+
+@mutant(kills=f"{MASKED}test_special_tokens_of_another_objectives_example_are_never_touched", trap=9)
+def special_tokens_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.masked import Masked
+
+    choose = Masked.choose
+
+    def careless(self: Any, row: Any, free: Any, rng: Any, tokenizer: Any) -> Any:
+        class Nothing:
+            special_ids = frozenset({tokenizer.pad})
+
+        return choose(self, row, free, rng, Nothing())
+
+    monkeypatch.setattr(Masked, "choose", careless)
+
+
+@mutant(kills=f"{MASKED}test_the_rates_hold_over_a_million_tokens[{{}}]", trap=9)
+def random_tokens_may_be_special(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import masked
+
+    monkeypatch.setattr(masked, "ordinary", lambda tokenizer: np.arange(tokenizer.size))
+
+
+@mutant(kills=f"{MASKED}test_the_rates_hold_over_a_million_tokens[{{}}]", trap=9)
+def the_shares_are_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """10 % of those that do not show the mask token, in place of 10 % of all."""
+    from telos.objectives.masked import InsteadSettings, Masked
+
+    replaced = Masked.replaced
+
+    def wrong(self: Any, *given: Any) -> Any:
+        mask, random = self.instead.mask, self.instead.random
+        changed = InsteadSettings(mask=mask, random=(1 - mask) * random)
+        return replaced(self.model_copy(update={"instead": changed}), *given)
+
+    monkeypatch.setattr(Masked, "replaced", wrong)
+
+
+@mutant(kills=f"{MASKED}test_short_texts_do_not_bias_the_rate[1]", trap=9)
+def at_least_one_token_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.masked import Masked
+
+    choose = Masked.choose
+
+    def at_least_one(self: Any, row: Any, *given: Any) -> Any:
+        short = self.model_copy(update={"rate": max(self.rate, 1 / max(1, len(row.main) - 2))})
+        return choose(short, row, *given)
+
+    monkeypatch.setattr(Masked, "choose", at_least_one)
+
+
+@mutant(kills=f"{MASKED}test_a_word_is_hidden_whole_or_not_at_all[english-bpe]", trap=10)
+def words_fall_back_to_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.masked import Masked
+
+    monkeypatch.setattr(Masked, "_units", lambda self, row, places: np.arange(len(places)))
+
+
+@mutant(kills=f"{MASKED}test_words_are_never_guessed", trap=10)
+def text_without_words_is_hidden_by_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.masked import Masked
+
+    units = Masked._units
+
+    def guess(self: Any, row: Any, places: Any) -> Any:
+        return units(self, row, places) if self._words in row.columns else np.arange(len(places))
+
+    monkeypatch.setattr(Masked, "_units", guess)
+
+
+@mutant(kills=f"{MASKED}test_a_word_is_hidden_whole_or_not_at_all[chinese-wordpiece]", trap=10)
+def a_token_begins_every_word_that_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a character is cut in two where its bytes are in two tokens."""
+    from telos import tokenizer
+
+    def first_cover(at: Any, places: Any) -> Any:
+        until = np.maximum.accumulate(at[:, 1]) if len(at) else at[:, 1]
+        before = np.concatenate([np.zeros(min(1, len(at)), np.int64), until[:-1]])
+        return np.searchsorted(places, before) < np.searchsorted(places, until)
+
+    monkeypatch.setattr(tokenizer, "_begin", first_cover)
+
+
+@mutant(kills=f"{TOKENIZER}test_words_begin_after_blanks_that_no_token_holds", trap=10)
+def words_begin_at_their_blanks_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos import tokenizer
+
+    monkeypatch.setattr(tokenizer, "_begin", lambda at, places: np.isin(at[:, 0], places))
+
+
+@mutant(kills=f"{MASKED}test_chinese_words_are_those_of_the_segmenter", trap=10)
+def the_segmenter_is_asked_and_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.masked import Masked
+
+    monkeypatch.setattr(Masked, "_words", "word_start")
+
+
+@mutant(kills=f"{MASKED}test_masks_are_drawn_anew_in_each_pass", trap=11)
+def masks_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if in preprocessing: a function of the sample alone."""
+    from telos.objectives.masked import Masked
+
+    example = Masked.example
+    monkeypatch.setattr(
+        Masked,
+        "example",
+        lambda self, read, index, rng, tokenizer: example(
+            self, read, index, np.random.default_rng(index), tokenizer
+        ),
+    )
+
+
+@mutant(kills=f"{MASKED}test_nobody_sees_what_it_is_asked", trap=4)
+def nothing_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.masked import Masked
+
+    monkeypatch.setattr(Masked, "replaced", lambda self, ids, *given: ids)
+
+
+@mutant(kills=f"{MASKED}test_the_example_of_the_page", trap=4)
+def the_answers_are_one_place_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import masked
+
+    asking = masked.asking
+    monkeypatch.setattr(masked, "asking", lambda row, ids, at, of: asking(row, ids, at, of + 1))
+
+
+@mutant(kills=f"{MASKED}test_padding_is_never_asked", trap=5)
+def everything_after_the_text_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The padding of a bucket counts like a token."""
+    from telos.data import packing
+
+    padded = packing._padded
+    monkeypatch.setattr(
+        packing,
+        "_padded",
+        lambda array, spare: (
+            padded(array, spare).fill_(1.0) if array.dtype == np.float32 else padded(array, spare)
+        ),
+    )
+
+
+@mutant(kills=f"{MASKED}test_a_rate_that_moves_is_a_function_of_the_place", trap=11)
+def a_rate_moves_by_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By how many samples this process has made, in place of by the place."""
+    from telos.objectives.masked import Masked
+
+    after, made = Masked.after, [0]
+
+    def counting(self: Any, passes: float) -> Any:
+        made[0] += 1
+        return after(self, made[0] / 100)
+
+    monkeypatch.setattr(Masked, "after", counting)
+
+
+@mutant(kills=f"{MASKED}test_words_at_the_edges_are_hidden_as_often_as_others")
+def runs_are_laid_on_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np, "roll", lambda array, by: array)
