@@ -1,5 +1,7 @@
 """Examples into rows and batches: nothing is lost, nothing is moved, documents never meet."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -139,6 +141,21 @@ def test_segments_of_an_example_stay_apart_and_agree_on_both_sides() -> None:
     assert batch.main.segment[0].tolist() == [0, 0, 1, 1, 3, 3, 4, 4]
     assert batch.source.segment[0].tolist() == [0, 1, 2, 3, 4, 5, 3, 4]
     assert batch.source.pattern == "full" and batch.source.packed
+
+
+def test_examples_with_and_without_a_source_share_a_row() -> None:
+    """Trap 6: an example without a source has no place on that side, and the sources of the others keep the
+    segments of their main sides."""
+    examples = [example(3, 0), example(4, 1, source=2), example(2, 2), example(5, 3, source=6)]
+    batch = collate([examples, examples[:1]])
+    assert batch.source is not None
+    assert batch.main.segment[0].tolist() == [0] * 3 + [1] * 4 + [2] * 2 + [3] * 5 + [-1] * 2
+    assert batch.source.segment.tolist() == [[1] * 2 + [3] * 6, [-1] * 8]
+    assert batch.source.packed and not batch.source.seen[1].any()
+    assert collate([examples[:1], examples[2:3]]).source is None
+    none = replace(examples[0], source=Side.of(np.arange(0), causal=False))
+    empty = collate([[none]]).source
+    assert empty is not None and empty.shape == (1, 8) and not empty.seen.any()
 
 
 def test_padding_is_known_by_place_and_not_by_id() -> None:

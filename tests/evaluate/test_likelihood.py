@@ -6,11 +6,13 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from telos.batch import Asked
+from telos.batch import Ask, Asked, Cut, Example, Read, Side
+from telos.data.corpus import Corpus
 from telos.data.prepare import prepare
 from telos.data.settings import DataSettings
 from telos.data.shards import Shards
@@ -19,6 +21,8 @@ from telos.evaluate import likelihood
 from telos.evaluate.likelihood import EvaluateSettings, Likelihood, score
 from telos.models._base import Network
 from telos.models.decoder import Decoder
+from telos.models.encoder_decoder import EncoderDecoder
+from telos.objectives._base import Objective
 from telos.objectives.causal import Causal
 from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
 from tests.evaluate.world import MODELS, TEXTS, byte_tokenizer, network_of, pair_tokenizer, shards_of
@@ -72,6 +76,66 @@ def test_equals_a_loop_over_tokens_for_every_batch_size(
             assert found.nats == pytest.approx(nats, rel=1e-9)
             assert found.perplexity == pytest.approx(math.exp(nats / tokens), rel=1e-9)
             assert found.terms == {"tokens": pytest.approx(nats / tokens, rel=1e-9)}
+
+
+class Backwards(Objective):
+    """A piece is read from its end to its beginning, and said from its beginning to its end: what is asked
+    is every token once, what is read tells much of it."""
+
+    def cut(self, window: int) -> Cut:
+        return Cut(length=window, end=True)
+
+    def requires(self) -> frozenset[str]:
+        return frozenset({"causal", "source"})
+
+    def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
+        piece = read[index]
+        at = np.arange(piece.ask_from, len(piece))
+        return Example(
+            main=Side.of(np.append(tokenizer.begin, piece.ids[:-1]), causal=True),
+            source=Side.of(piece.ids[::-1], causal=False),
+            asks=(Ask(head="tokens", at=at, target=piece.ids[at], weight=np.ones(len(at), np.float32)),),
+            unit=piece.document,
+            sample=index,
+        )
+
+
+def naive_with_a_source(network: Network, corpus: Corpus, index: int) -> tuple[float, int]:
+    """As `naive`, for `Backwards` on one piece."""
+    piece = corpus[index]
+    ids = piece.ids.tolist()
+    nats = []
+    for place in range(piece.ask_from, len(ids)):
+        context = [corpus.tokenizer.begin, *ids[:place]]
+        nats.append(-float(next_logits(network, context, ids[::-1]).log_softmax(-1)[ids[place]]))
+    return math.fsum(nats), len(nats)
+
+
+@pytest.mark.parametrize("stride", [0, 5])
+def test_with_sources_the_sum_is_that_of_a_loop_over_tokens(
+    shards: Shards, tokenizer: Tokenizer, stride: int
+) -> None:
+    """Trap 30: whatever the batch, packed or one by one; of a part of the split too, and its bytes."""
+    model = EncoderDecoder(width=16, depth=1, heads=2, relative={"buckets": 8})
+    network = network_of(model, tokenizer, WINDOW).double()
+    corpus = Corpus(shards, Cut(length=WINDOW, end=True, stride=stride), tokenizer)
+    singly = [naive_with_a_source(network, corpus, index) for index in range(len(corpus))]
+    nats, tokens = math.fsum(one for one, _ in singly), sum(count for _, count in singly)
+    for batch in (1, 16):
+        settings = EvaluateSettings(batch=batch, stride=stride)
+        for gives in (model.gives, model.gives - {"packed"}):
+            found = score(network, Backwards(), shards, tokenizer, settings, window=WINDOW, gives=gives)
+            assert (found.tokens, found.truncated) == (tokens, False)
+            assert found.nats == pytest.approx(nats, rel=1e-9)
+            assert found.bytes == sum(len(text.encode()) for text in TEXTS)
+            part = score(
+                network, Backwards(), shards, tokenizer, settings, window=WINDOW, gives=gives, limit=20
+            )
+            assert part.truncated and 20 <= part.tokens < tokens and 0 < part.bytes < found.bytes
+    order = np.random.default_rng(0).permutation(len(shards)).tolist()
+    chosen = [singly[piece] for document in order for piece in corpus.pieces_of(document)]
+    sums = np.cumsum(np.array(chosen), axis=0)
+    assert part.nats == pytest.approx(sums[sums[:, 1].tolist().index(part.tokens), 0])
 
 
 @pytest.mark.parametrize("packed", [True, False])
