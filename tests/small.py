@@ -20,7 +20,7 @@ SHRUNK = (
 
 NARROW = {
     "decoder": ("model.width=16", "model.depth=1", "model.heads=2"),
-    "encoder": ("model.width=16", "model.depth=2", "model.heads.count=2"),
+    "encoder": ("model.width=16", "model.depth=2", "model.heads=2"),
     "encoder_decoder": ("model.width=16", "model.depth=1", "model.heads=2"),
     "gru": ("model.embedding=8", "model.width=8"),
 }
