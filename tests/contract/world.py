@@ -35,6 +35,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     "encoder": {"width": 16, "depth": 2, "heads": 2, "types": 2},
     "encoder_decoder": {"width": 16, "depth": 2, "heads": 2, "feed": {"width": 32}},
     "gru": {"embedding": 12, "width": 16},
+    "state_space": {"width": 16, "depth": 2, "head": 8, "state": 8},
 }
 """Settings that make a model small; a model without an entry is built as it is."""
 
@@ -44,10 +45,19 @@ def vocabulary(specials: tuple[str, ...] = ()) -> Tokenizer:
     return train_tokenizer(TokenizerSettings(kind="bpe", size=280 + len(specials)), iter(DOCUMENTS), specials)
 
 
+@cache
+def characters(specials: tuple[str, ...] = ()) -> Tokenizer:
+    """A vocabulary in which each character is a token, so that to change one changes no other."""
+    settings = TokenizerSettings(kind="character", size=280 + len(specials))
+    return train_tokenizer(settings, iter(DOCUMENTS), specials)
+
+
 def write_shards(folder: Path, tokenizer: Tokenizer, texts: Sequence[str] = DOCUMENTS) -> Shards:
-    writer = ShardWriter(folder, tokenizer.hash, tokenizer.size)
+    columns = ("word_start", "sentence_start")
+    writer = ShardWriter(folder, tokenizer.hash, tokenizer.size, columns)
     for text in texts:
-        writer.add(tokenizer.encode(text), len(text.encode()))
+        ids, *starts = tokenizer.encode_words(text)
+        writer.add(ids, len(text.encode()), **dict(zip(columns, starts, strict=True)))
     writer.close()
     return Shards(folder)
 
