@@ -171,3 +171,64 @@ def a_block_leaves_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.generate import unmasking
 
     monkeypatch.setattr(unmasking._Fill, "_room", lambda self, wanted: wanted)
+
+
+PERMUTED = "tests/objectives/test_permuted.py::"
+
+
+def change_streams(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    from telos.objectives import permuted
+
+    streams = permuted._streams
+    monkeypatch.setattr(permuted, "_streams", lambda *given: change(streams(*given)))
+
+
+@mutant(
+    kills=f"{PERMUTED}test_a_query_sees_what_came_before_and_never_its_own_token[trained-decoder]", trap=15
+)
+def queries_see_their_own_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One order too late: the loss falls to zero and nothing is learned."""
+
+    def late(example: Any) -> Any:
+        order = example.main.order | 1
+        return replace(example, main=replace(example.main, order=order))
+
+    change_streams(monkeypatch, late)
+
+
+@mutant(
+    kills=f"{PERMUTED}test_a_query_sees_what_came_before_and_never_its_own_token[trained-decoder]", trap=15
+)
+def queries_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(example: Any) -> Any:
+        return replace(example, main=replace(example.main, seen=example.main.seen | True))
+
+    change_streams(monkeypatch, shown)
+
+
+@mutant(kills=f"{PERMUTED}test_the_worked_example", trap=4)
+def queries_have_positions_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query does not know which place it asks about."""
+
+    def numbered(example: Any) -> Any:
+        positions = example.main.positions.argsort().argsort()
+        return replace(example, main=replace(example.main, positions=positions))
+
+    change_streams(monkeypatch, numbered)
+
+
+@mutant(kills=f"{PERMUTED}test_every_order_is_as_likely", trap=11)
+def the_order_is_that_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.permuted import Permuted
+
+    example = Permuted.example
+
+    class Still:
+        def permutation(self, count: int) -> Any:
+            return list(range(count))
+
+    monkeypatch.setattr(
+        Permuted,
+        "example",
+        lambda self, read, index, rng, vocabulary: example(self, read, index, Still(), vocabulary),
+    )
