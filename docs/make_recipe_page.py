@@ -170,8 +170,16 @@ def _default(field: FieldInfo, language: str) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
-        return f"`[{', '.join(f'{part:g}' if isinstance(part, float) else repr(part) for part in value)}]`"
+        return f"`[{', '.join(map(_inline, value))}]`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+
+
+def _inline(value: Any) -> str:
+    """A default within a list, as TOML; of a table what differs from its own defaults."""
+    if isinstance(value, Settings):
+        given = value.model_dump(exclude_defaults=True)
+        return "{" + ", ".join(f"{name} = {_inline(inner)}" for name, inner in given.items()) + "}"
+    return f"{value:g}" if isinstance(value, float) else f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def _translated(language: str, kind: type[Settings], name: str) -> str:

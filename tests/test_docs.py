@@ -136,7 +136,7 @@ def check_command(words: list[str], where: str) -> None:
             and "path" not in load_data(what)
         ):
             overrides.append("data.path=my-texts")
-        if not any(o.startswith(("objective=prefix", "name=")) for o in overrides):
+        if not any(o.startswith(("objective=deshuffle", "name=")) for o in overrides):
             load_recipe(what, overrides)
 
 

@@ -46,6 +46,8 @@ def same(first: Any, second: Any) -> bool:
         return type(first) is type(second) and all(
             same(getattr(first, f), getattr(second, f)) for f in first.__dataclass_fields__
         )
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[name], second[name]) for name in first)
     if isinstance(first, tuple):
         return len(first) == len(second) and all(map(same, first, second))
     return bool(first == second)
@@ -149,7 +151,7 @@ def no_target_is_seen_by_its_predictor(objective: Objective, folder: Path) -> No
     """
     if objective.reconstructs:
         return
-    tokenizer = world.vocabulary(objective.specials())
+    tokenizer = world.characters(objective.specials())
     read_from = world.corpus(folder / "shards", objective.cut(24), tokenizer)
     tested = 0
     for index in range(len(read_from)):

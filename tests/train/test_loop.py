@@ -444,7 +444,7 @@ def test_carried_windows_are_one_long_pass(
         state = trainer._carried[0]
         assert all(part.grad_fn is None and not part.requires_grad for part in state.values())
     source.close()
-    nats, tokens = trainer.state.tally["tokens"]
+    nats, tokens = trainer.state.tally["tokens"], trainer.state.asked["tokens"]
     whole, number = 0.0, 0
     vocabulary, longest = tiny.vocabulary(), -(-len(trainer.plan.corpus) // 5) * 16
     runs = 0

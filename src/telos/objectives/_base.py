@@ -143,6 +143,10 @@ class Objective(Member, ABC):
         given the weight asked in all micro-batches and ranks."""
         return asked
 
+    def logged(self, asked: Mapping[str, float]) -> Mapping[str, float]:
+        """What each term's sum is divided by where its loss is logged apart; by default as in the loss."""
+        return self.denominators(asked)
+
     def coefficient(self, term: str) -> float:
         """What a term counts in the loss that is minimised; logged losses are without it."""
         return 1.0

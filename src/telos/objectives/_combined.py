@@ -49,6 +49,13 @@ class Combined(Objective, ABC):
         """Whether any of its objectives does."""
         return any(objective.reconstructs for objective in self.of)
 
+    @property
+    def decoded(self) -> str:  # type: ignore[override]
+        """From left to right if any of its objectives is, else as the first."""
+        if any(objective.decoded == Objective.decoded for objective in self.of):
+            return Objective.decoded
+        return str(self.of[0].decoded)
+
     def requires(self) -> frozenset[str]:
         return frozenset().union(*(objective.requires() for objective in self.of))
 
@@ -82,11 +89,11 @@ class Combined(Objective, ABC):
 
 def per_head(asked: Mapping[str, float]) -> Mapping[str, float]:
     """Terms `name.head` of one head, each divided by all that this head was asked: every question counts the
-    same, whoever asked it."""
+    same, whoever asked it, and however deep objectives are made of others."""
     total: dict[str, float] = defaultdict(float)
     for term, weight in asked.items():
-        total[term.partition(".")[2]] += weight
-    return {term: total[term.partition(".")[2]] for term in asked}
+        total[term.rpartition(".")[2]] += weight
+    return {term: total[term.rpartition(".")[2]] for term in asked}
 
 
 def _union(groups: Iterable[tuple[HeadSpec, ...]]) -> tuple[HeadSpec, ...]:

@@ -19,9 +19,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telos.batch import Ask, Example, Piece, Side
+from telos.objectives._base import Prompt
 from telos.tokenizer import Tokenizer
 
-__all__ = ["FORM_NEEDS", "Form", "Ids", "Sequences", "example", "longest", "places", "prefixed", "text"]
+__all__ = [
+    "FORM_NEEDS",
+    "Form",
+    "Ids",
+    "Sequences",
+    "Text",
+    "example",
+    "longest",
+    "places",
+    "prefixed",
+    "prompt",
+    "text",
+]
 
 Form = Literal["source", "prefix"]
 FORM_NEEDS: dict[Form, frozenset[str]] = {
@@ -76,14 +89,32 @@ def example(form: Form, both: Sequences, piece: Piece, sample: int, tokenizer: T
     )
 
 
-def text(piece: Piece, tokenizer: Tokenizer) -> tuple[Ids, NDArray[np.bool_]]:
-    """The piece's tokens (n,) without its begin and end token, and which of them it answers for (n,).
+def prompt(form: Form, read: Ids, said: Ids, tokenizer: Tokenizer) -> Prompt:
+    """Read the one with an end token, and go on from the other."""
+    read = np.append(read, tokenizer.end)
+    if form == "prefix":
+        return Prompt(main=prefixed(np.concatenate([read, said]), len(read)))
+    main = Side.of(np.concatenate([[tokenizer.begin], said]), causal=True)
+    return Prompt(main=main, source=Side.of(read, causal=False))
 
-    Both tokens are there only if another objective of a mixture asked for them.
-    """
+
+class Text(NamedTuple):
+    """The tokens of a piece without its begin and end token, which are there only if another objective of a
+    mixture asked for them."""
+
+    ids: Ids
+    """(n,)"""
+    ours: NDArray[np.bool_]
+    """Which of them the piece answers for (n,); the others are context."""
+    first: int
+    """Where in the piece the first of them is."""
+
+
+def text(piece: Piece, tokenizer: Tokenizer) -> Text:
+    """The text of a piece."""
     first = int(len(piece) > 0 and piece.ids[0] == tokenizer.begin)
     last = len(piece) - int(len(piece) > first and piece.ids[-1] == tokenizer.end)
-    return piece.ids[first:last], np.arange(first, last) >= piece.ask_from
+    return Text(piece.ids[first:last], np.arange(first, last) >= piece.ask_from, first)
 
 
 def longest(window: int, row: Callable[[int], int]) -> int:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from telos.batch import Piece
 from telos.errors import ConfigError
+from telos.objectives import _sequence
+from telos.objectives._base import Prompt
 from telos.objectives._sequence import Form, Sequences, longest, places, text
 from telos.tokenizer import Tokenizer
 
@@ -27,6 +29,8 @@ __all__ = [
     "longest_piece",
     "mark",
     "mark_names",
+    "placed",
+    "prompt",
     "take",
     "take_these",
 ]
@@ -64,11 +68,17 @@ class Noise(NamedTuple):
         hidden, spans = self.counts(n)
         if not self.length or n == 0:
             return np.arange(n) >= n - hidden
-        runs = np.empty(2 * spans + 1, np.int64)  # kept, hidden, kept, …, kept
-        runs[1::2] = _parts(hidden, spans, rng)
-        runs[::2] = _parts(n - hidden + 2, spans + 1, rng)
-        runs[[0, -1]] -= 1  # the first and the last may be empty
-        return np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        return placed(_parts(hidden, spans, rng), n, rng)
+
+
+def placed(lengths: Ids, n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which of n tokens are hidden (n,) by spans of these lengths, in this order, with a token or more
+    between each two: every such choice equally likely."""
+    runs = np.empty(2 * len(lengths) + 1, np.int64)  # kept, hidden, kept, …, kept
+    runs[1::2] = lengths
+    runs[::2] = _parts(n - int(lengths.sum()) + 2, len(lengths) + 1, rng)
+    runs[[0, -1]] -= 1  # the first and the last may be empty
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs)
 
 
 def _parts(total: int, count: int, rng: np.random.Generator) -> Ids:
@@ -88,8 +98,8 @@ class Corrupted(NamedTuple):
     """Where in the text each token of `said` was; a mark is where its span begins."""
 
 
-def corrupt(ids: Ids, hidden: NDArray[np.bool_], marks: Ids) -> Corrupted:
-    """Take the runs of `hidden` (n,) out of a text (n,): the k-th is marked with `marks[k]`.
+def corrupt(ids: Ids, hidden: NDArray[np.bool_], marks: Ids | int) -> Corrupted:
+    """Take the runs of `hidden` (n,) out of a text (n,): the k-th is marked with `marks[k]`, or all alike.
 
     a b c d e f, of which b, c and f are hidden → a ⟨0⟩ d e ⟨1⟩ and ⟨0⟩ b c ⟨1⟩ f.
     """
@@ -109,7 +119,7 @@ def take(noise: Noise, piece: Piece, rng: np.random.Generator, tokenizer: Tokeni
 
     Tokens that are context only, for which another piece answers, may be hidden but are not asked.
     """
-    ids, ours = text(piece, tokenizer)
+    ids, ours, _ = text(piece, tokenizer)
     made = _marked(ids, noise.draw(len(ids), rng), tokenizer)
     return _ended(made, np.append(ours[made.places], True), tokenizer)
 
@@ -118,7 +128,7 @@ def take_these(
     piece: Piece, hidden: NDArray[np.int64], asked: NDArray[np.int64], tokenizer: Tokenizer
 ) -> Sequences:
     """The same with given places of the piece hidden, and only the tokens at those `asked` asked."""
-    ids, first = text(piece, tokenizer)[0], int(piece.ids[0] == tokenizer.begin)
+    ids, _, first = text(piece, tokenizer)
     made = _marked(ids, np.isin(np.arange(len(ids)) + first, hidden), tokenizer)
     wanted = np.isin(made.places + first, asked) & (made.said == ids[made.places])
     return _ended(made, np.append(wanted, False), tokenizer)
@@ -133,6 +143,12 @@ def _marked(ids: Ids, hidden: NDArray[np.bool_], tokenizer: Tokenizer) -> Corrup
 
 def _ended(made: Corrupted, asked: NDArray[np.bool_], tokenizer: Tokenizer) -> Sequences:
     return Sequences(np.append(made.read, tokenizer.end), np.append(made.said, tokenizer.end), asked)
+
+
+def prompt(form: Form, ids: Ids, tokenizer: Tokenizer) -> Prompt:
+    """A text to go on from: with a gap at its end, which is what is asked for."""
+    gap = [tokenizer.special(mark(0))]
+    return _sequence.prompt(form, np.append(ids, gap), np.array(gap), tokenizer)
 
 
 def longest_piece(noise: Noise, form: Form, window: int, front: int = 0) -> int:

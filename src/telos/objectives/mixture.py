@@ -2,25 +2,35 @@
 
     loss = Σ over the asked tokens of all objectives / number of asked tokens of all objectives
 
-so that every asked token counts the same, whichever objective asked for it. Each objective's own loss is
-logged apart, under `name.term`, and its share of the samples is its share of the weights.
+so that every asked token counts the same, whichever objective asked for it. Each objective's own loss, the
+mean over what it asked, is logged apart under `loss.name.term`, and its share of all that was asked under
+`share.name.term`.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, final
+from typing import Annotated, cast, final
 
 import numpy as np
-from pydantic import model_validator
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from telos.batch import Cut, Example, Read
-from telos.config import Lax
+from telos.config import Lax, Settings
 from telos.errors import ConfigError
-from telos.objectives._combined import Combined
+from telos.objectives._combined import Combined, per_head
 from telos.tokenizer import Tokenizer
 
 __all__ = ["Mixture"]
+
+
+class MixtureStartSettings(Settings):
+    """Shares that move evenly from these to `objective.shares`."""
+
+    shares: Annotated[tuple[float, ...], Lax]
+    """Shares at the start, in any unit."""
+    passes: float = Field(1.0, gt=0)
+    """Passes over the text after which `objective.shares` are reached, and kept."""
 
 
 @final
@@ -29,16 +39,31 @@ class Mixture(Combined):
 
     shares: Annotated[tuple[float, ...], Lax] = ()
     """Their shares of the samples, in any unit; equal where nothing is said."""
+    start: MixtureStartSettings | None = None
+    """The shares at the beginning of training, where they move."""
 
     @model_validator(mode="after")
     def _one_share_each(self) -> "Mixture":
-        if self.shares and (
-            len(self.shares) != len(self.of) or min(self.shares) < 0 or sum(self.shares) <= 0
-        ):
-            raise ValueError(
-                f"shares must be {len(self.of)} numbers ≥ 0, not all 0, one for each objective of the mixture"
-            )
+        for name, shares in (("shares", self.shares), ("start.shares", self.start and self.start.shares)):
+            if shares and (len(shares) != len(self.of) or min(shares) < 0 or sum(shares) <= 0):
+                raise ValueError(
+                    f"{name} must be {len(self.of)} numbers ≥ 0, not all 0, one for each objective of the "
+                    "mixture"
+                )
         return self
+
+    def after(self, passes: float) -> "Mixture":
+        """With the shares of that time, between those of the start and the recipe's."""
+        now = super().after(passes)
+        if self.start is not None:
+            way = min(1.0, passes / self.start.passes)
+            shares = (1 - way) * _whole(self.start.shares) + way * _whole(self._shares)
+            now = now.model_copy(update={"shares": tuple(shares.tolist())})
+        return cast(Mixture, now)
+
+    @property
+    def _shares(self) -> tuple[float, ...]:
+        return self.shares or (1.0,) * len(self.of)
 
     def cut(self, window: int) -> Cut:
         """One cut must serve all, since a sample's objective is drawn after it is read: the shortest pieces
@@ -57,8 +82,7 @@ class Mixture(Combined):
         )
 
     def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
-        shares = np.array(self.shares or [1.0] * len(self.of))
-        drawn = int(rng.choice(len(self.of), p=shares / shares.sum()))
+        drawn = int(rng.choice(len(self.of), p=_whole(self._shares)))
         example: Example = self.of[drawn].example(read, index, rng, tokenizer)
         return replace(
             example, asks=tuple(replace(ask, term=f"{self._label(drawn)}.{ask.name}") for ask in example.asks)
@@ -71,7 +95,13 @@ class Mixture(Combined):
 
     def denominators(self, asked: Mapping[str, float]) -> Mapping[str, float]:
         """Terms of one head are divided by all that this head was asked."""
-        total: dict[str, float] = defaultdict(float)
-        for term, weight in asked.items():
-            total[term.partition(".")[2]] += weight
-        return {term: total[term.partition(".")[2]] for term in asked}
+        return per_head(asked)
+
+    def logged(self, asked: Mapping[str, float]) -> Mapping[str, float]:
+        """Each by itself, so that they can be compared."""
+        return asked
+
+
+def _whole(shares: Sequence[float]) -> NDArray[np.float64]:
+    """The shares in a unit in which they add up to 1."""
+    return np.array(shares) / sum(shares)

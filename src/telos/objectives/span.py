@@ -24,7 +24,7 @@ from pydantic import Field
 
 from telos.batch import Cut, Example, Piece, Read
 from telos.objectives import _sequence, _spans
-from telos.objectives._base import Objective
+from telos.objectives._base import Objective, Prompt
 from telos.objectives._sequence import FORM_NEEDS, Form, Ids
 from telos.objectives._spans import Noise
 from telos.tokenizer import Tokenizer
@@ -79,3 +79,7 @@ class Span(Objective):
         """Each run of hidden places is a span."""
         both = _spans.take_these(piece, hidden, asked, tokenizer)
         return _sequence.example(self.form, both, piece, -1, tokenizer)
+
+    def prompt(self, ids: Ids, tokenizer: Tokenizer) -> Prompt:
+        """The text with a gap after it is read; what is said is that span."""
+        return _spans.prompt(self.form, ids, tokenizer)

@@ -296,10 +296,9 @@ class Trainer:
 
     def _tally(self, sums: Mapping[str, float], asked: Mapping[str, float]) -> None:
         """Add a step's sums to what the next line of the log will show."""
-        denominators = self.objective.denominators(asked)
-        for term, value in sums.items():
-            before = self.state.tally.get(term, (0.0, 0.0))
-            self.state.tally[term] = (before[0] + value, before[1] + denominators[_owner(term, denominators)])
+        for counted, values in ((self.state.tally, sums), (self.state.asked, asked)):
+            for term, value in values.items():
+                counted[term] = counted.get(term, 0.0) + value
 
     def _advance(self, step: Step, asked: Mapping[str, float], good: bool) -> None:
         """Count the step, whether it changed anything or not: the run's place never stands still."""
@@ -351,11 +350,17 @@ class Trainer:
         )
 
     def _losses(self) -> dict[str, float]:
-        """Mean loss per term since the last line, and `loss`: their weighted sum without auxiliary terms."""
-        means = {term: total / number for term, (total, number) in self.state.tally.items() if number}
-        asked = [term for term in means if "." not in term or term.rpartition(".")[0] not in means]
-        loss = math.fsum(self.objective.coefficient(term) * means[term] for term in asked)
-        return {"loss": loss if means else math.nan} | {f"loss.{term}": mean for term, mean in means.items()}
+        """Since the last line: mean loss per term; `loss`, which is their weighted sum by the denominators of
+        training, without auxiliary terms; and where several terms were asked, their shares of that."""
+        sums, asked = self.state.tally, self.state.asked
+        apart, together = self.objective.logged(asked), self.objective.denominators(asked)
+        means = {term: sums[term] / n for term in sums if (n := apart[_owner(term, apart)])}
+        main = [term for term in means if "." not in term or term.rpartition(".")[0] not in means]
+        parts = [self.objective.coefficient(t) * sums[t] / together[_owner(t, together)] for t in main]
+        whole = math.fsum(asked.values())
+        shares = {f"share.{term}": weight / whole for term, weight in asked.items() if len(asked) > 1}
+        loss = math.fsum(parts) if means else math.nan
+        return {"loss": loss} | {f"loss.{term}": mean for term, mean in means.items()} | shares
 
     def _show(self) -> None:
         share, now = self._share(), _Mark.of(self)
@@ -376,7 +381,7 @@ class Trainer:
             "seconds": state.seconds,
             "tokens_per_second": now.speed_since(self._since),
         }
-        state.tally = {}
+        state.tally, state.asked = {}, {}
         self._since = now
         if self.log:
             self.log.write(state.step, values)

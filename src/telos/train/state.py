@@ -54,8 +54,10 @@ class RunState:
     best: Best | None = None
     evaluated: int = -1
     """The step of the last evaluation."""
-    tally: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Sum and denominator per term since the last line was logged."""
+    tally: dict[str, float] = field(default_factory=dict)
+    """Summed loss per term since the last line was logged."""
+    asked: dict[str, float] = field(default_factory=dict)
+    """Weight asked per term since then."""
 
     def table(self) -> dict[str, Any]:
         """As plain data."""
@@ -67,9 +69,8 @@ class RunState:
         rest = dict(table)
         place, counters = Place(**rest.pop("place")), Counters(**rest.pop("counters"))
         noted = rest.pop("best")
-        tally = {term: (float(pair[0]), float(pair[1])) for term, pair in rest.pop("tally").items()}
         best = None if noted is None else Best(**noted)
-        return RunState(**rest, place=place, counters=counters, best=best, tally=tally)
+        return RunState(**rest, place=place, counters=counters, best=best)
 
 
 def optimizer_state(
