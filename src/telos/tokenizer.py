@@ -301,10 +301,11 @@ class Tokenizer:
         """Write the canonical `tokenizer.json`, which other programs read too."""
         path.write_text(self._inner.to_str(pretty=True), encoding="utf-8", newline="\n")
 
-    def for_others(self, *, begin: bool, end: bool) -> str:
-        """The file for programs that are to put a begin and an end token around a text by themselves."""
+    def for_others(self, before: Sequence[str], after: Sequence[str]) -> str:
+        """The file for programs that are to put special tokens around a text by themselves: those of these
+        names before and after it."""
         inner = library.Tokenizer.from_str(self._inner.to_str())
-        first, last = ([self.text_of("begin")] * begin), ([self.text_of("end")] * end)
+        first, last = [self.text_of(name) for name in before], [self.text_of(name) for name in after]
         template = [*first, "$A", *last]
         inner.post_processor = processors.TemplateProcessing(
             single=template,

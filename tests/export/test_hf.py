@@ -1,25 +1,34 @@
 """Hugging Face both ways: the same logits to the last digits, and what is refused."""
 
 import json
+import re
+import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from telos import models
-from telos.batch import HeadSpec
+from telos.batch import Asked, Batch, HeadSpec
 from telos.config import read
-from telos.errors import ConfigError, DataError
+from telos.errors import ConfigError, DataError, ExportError
 from telos.export import hf
-from telos.export.hf._base import Architecture
-from telos.export.hf._case import Case, case, ours_say, theirs_say
+from telos.export._base import Held, Trained, write
+from telos.export.hf._base import Architecture, to_theirs
+from telos.export.hf._case import Case, case, ours_say, rows_of, theirs_say
 from telos.export.hf._source import describe, load
 from telos.find import find
 from telos.models._base import Model, Network, Sizes
 from telos.models._initial import initialise
+from telos.objectives.causal import Causal
+from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
 from tests.export import theirs
 
 LENGTHS = (1, 20, 512)
@@ -32,6 +41,13 @@ MADE: dict[str, Callable[[], Any]] = {
         tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 5e4}
     ),
     "llama-all-heads": lambda: theirs.llama(num_key_value_heads=4),
+    "bert": theirs.bert,
+    "bert-masked": lambda: theirs.bert("BertForMaskedLM"),
+    "modernbert": theirs.modernbert,
+    "modernbert-all-see-all": lambda: theirs.modernbert(global_attn_every_n_layers=1),
+    "t5-v1.0": theirs.t5,
+    "t5-v1.1": lambda: theirs.t5(own_head=True, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
+    "t5-v1.1-one-table": lambda: theirs.t5(feed_forward_proj="gated-gelu", tie_word_embeddings=False),
 }
 """By a name for the tests that begins with the architecture's."""
 
@@ -59,7 +75,7 @@ def question(name: str, length: int) -> Case:
     ids = torch.randint(5, theirs.VOCABULARY, (length,), generator=draw)
 
     class Vocabulary:
-        mask, begin, end, pad = 3, 1, 2, 0
+        mask, begin, end, pad, separate = 3, 1, 2, 0, 4
 
     return case(architecture_of(name), ids, Vocabulary())  # type: ignore[arg-type]
 
@@ -84,3 +100,279 @@ def test_our_forward_says_what_theirs_says(name: str, tmp_path: Path) -> None:
         with theirs.exactly(model) as exact:
             for each in asked:
                 assert largest(ours_say(network, each, kind), theirs_say(exact, each, kind)) <= 1e-9
+
+
+# ---- out: what we write, they open
+
+
+def trained(name: str, seed: int = 0, **changed: Any) -> Trained:
+    """A network of ours, every tensor redrawn, with a vocabulary and held-out text."""
+    model = described(name, **changed)
+    tokenizer = vocabulary()
+    specs = [HeadSpec(name="tokens", outputs=tokenizer.size)]
+    if name == "bert":
+        specs.append(HeadSpec(name="next_sentence", outputs=2, kind="classes"))
+    sizes = Sizes(tokenizer.size, 64, tuple(specs))
+    network = model.build(sizes)
+    initialise(network, seed)
+    theirs.redrawn(network, seed)
+    texts = ["the cat sat on the mat", "床前明月光,疑是地上霜", "def f(x): return x"]
+    held = Held(name="three lines", documents=tuple(tokenizer.encode(text) for text in texts))
+    return Trained(
+        name="small",
+        model=model,
+        sizes=sizes,
+        network=network,
+        tokenizer=tokenizer,
+        objective=Causal(),
+        held=held,
+    )
+
+
+OURS: dict[str, dict[str, Any]] = {
+    "gpt2": {"name": "decoder", "positions": "learned", "norm": "layer", "feed": "gelu"},
+    "gpt2-untied": {
+        "name": "decoder",
+        "positions": "learned",
+        "norm": "layer",
+        "feed": "gelu",
+        "tied": False,
+    },
+    "llama": {"name": "decoder", "heads": {"count": 4, "keys": 2}},
+    "llama-untied": {"name": "decoder", "positions": {"kind": "rotary", "base": 5e4}, "tied": False},
+    "bert": {"name": "encoder", "positions": "learned", "norm": "post", "feed": "gelu", "types": 2},
+    "modernbert": {
+        "name": "encoder",
+        "heads": {"count": 4, "local": {"reach": 5, "every": 2, "base": 500.0}},
+    },
+    "t5-v1.0": {"name": "encoder_decoder", "feed": "relu", "tied": True},
+    "t5-v1.1": {"name": "encoder_decoder", "depth": {"encoder": 2, "decoder": 1}},
+}
+
+
+def described(name: str, **changed: Any) -> Model:
+    table = {"width": 32, "depth": 2, "heads": 4, **OURS[name], **changed}
+    return read(find(models, table.pop("name"), Model), table)
+
+
+@cache
+def vocabulary() -> Tokenizer:
+    texts = ["the cat sat on the mat and the dog", "床前明月光,疑是地上霜。"] * 20
+    return train_tokenizer(TokenizerSettings(kind="bpe", size=320), iter(texts))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_is_written_says_the_same_and_comes_back(name: str, tmp_path: Path) -> None:
+    """Traps 64, 86, 87, 88, 91: proved by the export itself; loaded twice it is the same; read back, every
+    tensor is the one that it was, and a tied head is in the file once."""
+    given = trained(name)
+    folder = tmp_path / "out"
+    figures = write("hf", given, folder)
+    assert figures["architecture"] == name.partition("-")[0] and set(figures["logits"]) == {
+        "float32",
+        "float64",
+    }
+    assert json.loads((folder / "telos.json").read_text()) == figures
+    assert not list(folder.glob("*.bin")) and "auto_map" not in (folder / "config.json").read_text()
+    kind = architecture_of(name)
+    opened = getattr(theirs.transformers, kind.opened_by(given.sizes))
+    first, told = opened.from_pretrained(folder, output_loading_info=True)
+    again = opened.from_pretrained(folder)
+    assert not any(told.values())
+    for (one, a), (two, b) in zip(first.named_parameters(), again.named_parameters(), strict=True):
+        assert one == two and torch.equal(a, b)
+    back = given.model.build(given.sizes)
+    initialise(back, 99)
+    assert load(str(folder), back, given.model, given.sizes) == []
+    assert all(torch.equal(a, b) for a, b in zip(given.network.parameters(), back.parameters(), strict=True))
+    assert Tokenizer.load(folder / "tokenizer.json").hash == given.tokenizer.hash
+    found = dict(describe(str(folder)).model)
+    assert read(find(models, found.pop("name"), Model), found).parameter_count(
+        given.sizes
+    ) == given.model.parameter_count(given.sizes)
+
+
+def test_both_heads_of_bert_say_the_same(tmp_path: Path) -> None:
+    """Trap 36: class 0 of the second head is theirs, too; and the loss of a masked batch is one number."""
+    given = trained("bert")
+    write("hf", given, tmp_path / "out")
+    opened = theirs.transformers.BertForPreTraining.from_pretrained(tmp_path / "out").eval()
+    ids = torch.from_numpy(np.concatenate(given.held.documents))
+    types = (torch.arange(len(ids)) >= len(ids) // 2).long()
+    asked = case(architecture_of("bert"), ids, given.tokenizer)
+    rows = replace(rows_of(asked.ids, "full"), types=types[None])
+    labels = torch.full_like(ids, -100).index_put((asked.at,), asked.target)
+    with torch.no_grad():
+        hidden, _ = given.network.eval().encode(rows)
+        answer = opened(
+            input_ids=asked.ids[None],
+            token_type_ids=types[None],
+            labels=labels[None],
+            next_sentence_label=torch.tensor([1]),
+        )
+        second = given.network.logits(hidden[:, 0], "next_sentence")
+        flat = Asked(
+            head="tokens", term="tokens", at=asked.at, target=asked.target, weight=torch.ones(len(asked.at))
+        )
+        follow = Asked(
+            head="next_sentence",
+            term="next",
+            at=torch.tensor([0]),
+            target=torch.tensor([1]),
+            weight=torch.ones(1),
+        )
+        answered = given.network(Batch(main=rows, asks=(flat, follow)))
+    torch.testing.assert_close(second, answer.seq_relationship_logits, rtol=1e-5, atol=1e-5)
+    loss = answered.sums["tokens"] / len(asked.at) + answered.sums["next"]
+    torch.testing.assert_close(loss, answer.loss, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["feed.inward.weight", "norm.weight", "places.weight"])
+def test_an_export_that_says_something_else_fails_and_leaves_nothing(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap 91: a tensor that goes astray on its way is seen, and no folder is left."""
+    from telos.export.hf import _write
+
+    def astray(pairs: Any, ours: Any) -> Any:
+        name = next(pair.theirs[0] for pair in pairs if pair.ours.endswith(part))
+        written = to_theirs(pairs, ours)
+        return {**written, name: written[name] * 1.01}
+
+    monkeypatch.setattr(_write, "to_theirs", astray)
+    with pytest.raises(ExportError, match="says something else"):
+        write("hf", trained("gpt2"), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_architecture_of_theirs_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"(?s)gpt2: a decoder with.*positions are rotary.*llama: a decoder"
+    ):
+        write("hf", trained("gpt2", positions="rotary"), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"has no 'hff'\. Did you mean 'hf'"):
+        write("hff", trained("gpt2"), tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "diary.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="something else, not an export"):
+        write("hf", trained("gpt2"), tmp_path / "other")
+    assert (tmp_path / "other" / "diary.txt").read_text() == "mine"
+
+
+def test_without_transformers_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ConfigError, match=r"telos-lm\[hf\]"):
+        write("hf", trained("gpt2"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# ---- in: what is refused, and what is said
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    """Trap 69: nothing is unpickled; what to do is said."""
+    folder = theirs.saved(theirs.gpt2(), tmp_path)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(DataError, match=r"pickled.*save_pretrained"):
+        describe(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"model_type": "os.system"}, "model_type = 'os.system' is not known"),
+        ({"model_type": "../llama"}, "is not known here"),
+        ({"model_type": ["llama"]}, "is not known here"),
+        ({"n_embd": "64"}, "n_embd = '64': expected a whole number"),
+        ({"n_head": -1}, "n_head = -1"),
+        ({"activation_function": "relu"}, "activation_function = 'relu'"),
+        ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon"),
+    ],
+)
+def test_a_configuration_that_means_something_else_is_refused(
+    changed: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    """Trap 70: no name in it is ever imported."""
+    folder = theirs.saved(theirs.gpt2(), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changed}))
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        describe(str(folder))
+
+
+def test_weights_that_are_missing_or_contradict_are_refused(tmp_path: Path) -> None:
+    """Traps 73, 87: a truncated file, a missing tensor, a head that is said to be tied and is another."""
+    folder = theirs.saved(theirs.redrawn(theirs.gpt2()), tmp_path)
+    whole = load_file(folder / "model.safetensors")
+    save_file({**whole, "lm_head.weight": torch.randn(64, 32)}, folder / "model.safetensors")
+    with pytest.raises(DataError, match="another one, lm_head"):
+        taken(folder)
+    save_file({k: v for k, v in whole.items() if "ln_2" not in k}, folder / "model.safetensors")
+    with pytest.raises(DataError, match=r"lack transformer\.h\.0\.ln_2"):
+        taken(folder)
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:500])
+    with pytest.raises(DataError, match="not a safetensors file"):
+        taken(folder)
+
+
+def test_a_body_alone_and_parts_of_files_are_read(tmp_path: Path) -> None:
+    """GPT-2's own files have no `transformer.` in their names, and masks that are no weights; large models
+    come in parts."""
+    model = theirs.redrawn(theirs.gpt2())
+    folder = theirs.saved(model, tmp_path)
+    bare = {k.removeprefix("transformer."): v for k, v in load_file(folder / "model.safetensors").items()}
+    bare["h.0.attn.bias"] = torch.ones(1, 1, 8, 8)
+    names = sorted(bare)
+    parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for part, inside in parts.items():
+        save_file({name: bare[name] for name in inside}, folder / part)
+    table = {name: part for part, inside in parts.items() for name in inside}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": table}))
+    (folder / "model.safetensors").unlink()
+    network, _, _ = taken(folder)
+    asked = question("gpt2", 20)
+    with torch.no_grad():
+        kind = architecture_of("gpt2")
+        assert largest(ours_say(network, asked, kind), theirs_say(model, asked, kind)) <= 1e-5
+
+
+def test_the_embedding_grows_for_special_tokens_and_the_window_may_be_shorter(tmp_path: Path) -> None:
+    """Trap 88: the rows of known tokens stay, new ones are drawn, and it is said."""
+    model = theirs.redrawn(theirs.gpt2())
+    folder = theirs.saved(model, tmp_path)
+    found = dict(describe(str(folder)).model)
+    description = read(find(models, found.pop("name"), Model), found)
+    sizes = Sizes(70, 16, (HeadSpec(name="tokens", outputs=70),))
+    network = description.build(sizes)
+    initialise(network, 0)
+    said = load(str(folder), network, description, sizes)
+    assert said == ["the embedding grew from 64 to 70 rows, for special tokens"]
+    assert torch.equal(network.embedding.weight[:64], model.transformer.wte.weight)
+    assert torch.equal(network.places.weight, model.transformer.wpe.weight[:16])
+    assert 0 < network.embedding.weight[64:].std() < 0.05
+    with pytest.raises(ConfigError, match=r"Set train\.window to at most 512"):
+        load(str(folder), network, description, sizes._replace(window=513))
+
+
+def test_the_hub_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    asked: list[Any] = []
+
+    def offline(name: str, allow_patterns: list[str]) -> str:
+        asked.append((name, allow_patterns))
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(ConfigError, match=r"could not be fetched from the hub.*no network"):
+        describe("somebody/model")
+    assert asked[0][0] == "somebody/model" and not [p for p in asked[0][1] if "bin" in p or p == "*"]
+    with pytest.raises(ConfigError, match="no such folder"):
+        describe(str(tmp_path / "nothing"))
+    monkeypatch.setattr(
+        huggingface_hub,
+        "snapshot_download",
+        lambda name, allow_patterns: str(theirs.saved(theirs.gpt2(), tmp_path)),
+    )
+    assert describe("somebody/model").model["name"] == "decoder"

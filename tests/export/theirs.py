@@ -38,6 +38,43 @@ def llama(**changed: Any) -> Any:
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**sizes, **changed}))
 
 
+def bert(kind: str = "BertForPreTraining", **changed: Any) -> Any:
+    sizes = {**_ENCODER, "intermediate_size": 48}
+    return getattr(transformers, kind)(transformers.BertConfig(**{**sizes, **changed}))
+
+
+def modernbert(**changed: Any) -> Any:
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    sizes = {**_ENCODER, **ids, "intermediate_size": 48, "num_hidden_layers": 5, "local_attention": 16}
+    return transformers.ModernBertForMaskedLM(transformers.ModernBertConfig(**{**sizes, **changed}))
+
+
+def t5(*, own_head: bool = False, **changed: Any) -> Any:
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "d_model": WIDTH,
+        "d_kv": 12,
+        "d_ff": 48,
+        "num_layers": 2,
+        "num_decoder_layers": 3,
+        "num_heads": 4,
+        "decoder_start_token_id": 0,
+    }
+    made = transformers.T5ForConditionalGeneration(transformers.T5Config(**{**sizes, **changed}))
+    if own_head:  # as in the released weights of v1.1; what transformers draws itself is tied
+        made.lm_head.weight = torch.nn.Parameter(made.lm_head.weight.clone())
+    return made
+
+
+_ENCODER = {
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": WINDOW,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+
+
 @torch.no_grad()
 def redrawn(model: Any, seed: int = 0) -> Any:
     """Every tensor drawn anew, biases and norms included, so that the logits are large: none can hide."""
@@ -47,6 +84,8 @@ def redrawn(model: Any, seed: int = 0) -> Any:
         spread = 0.3 if tensor.ndim == 1 else 1.5 * tensor.shape[-1] ** -0.5
         if name.endswith("bias"):
             centre = 0.0
+        if name == "shared.weight":  # T5 v1.0 divides what comes out of it by √width
+            spread = WIDTH**0.5
         tensor.copy_(centre + spread * torch.randn(tensor.shape, generator=draw))
     return model.eval()
 
@@ -105,6 +144,5 @@ def exactly(model: Any) -> Iterator[Any]:
 def _frequencies(module: Any, name: str, pairs: int) -> Tensor:
     """base^(−2i / width), by the base in the configuration."""
     said = module.config.rope_parameters
-    layer = name.removesuffix("inv_freq").rstrip("_")
-    base = (said[layer] if layer in said else said)["rope_theta"]
-    return base ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
+    layer = name.removesuffix("inv_freq").removesuffix("original_").rstrip("_")
+    return said.get(layer, said)["rope_theta"] ** (-torch.arange(pairs, dtype=torch.float64) / pairs)

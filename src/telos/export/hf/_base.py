@@ -23,6 +23,7 @@ __all__ = [
     "integer",
     "linear",
     "norm",
+    "rotary_base",
     "share",
     "stacked",
     "to_ours",
@@ -41,6 +42,8 @@ class Pair(NamedTuple):
     """They keep it transposed, as GPT-2 does its matrices."""
     per: Literal["", "token", "place"] = ""
     """What its rows stand for, where there may be more or fewer of them than in a file."""
+    spare: str = ""
+    """Which of theirs it begins as where a file has no such tensor."""
 
 
 class Fixed(NamedTuple):
@@ -49,6 +52,13 @@ class Fixed(NamedTuple):
     key: str
     value: Any
     default: Any
+
+
+_OPENED = {
+    "causal": "AutoModelForCausalLM",
+    "full": "AutoModelForMaskedLM",
+    "pair": "AutoModelForSeq2SeqLM",
+}
 
 
 class Architecture(ABC):
@@ -60,6 +70,8 @@ class Architecture(ABC):
     """What a description must say to be one of these, for a reader whose own says something else."""
     reads: ClassVar[Literal["causal", "full", "pair"]]
     """Left to right, in both directions, or a source and then what follows from it."""
+    heads: ClassVar[tuple[str, ...]] = ("tokens",)
+    """Heads that it can have; others are left out of an export."""
     body: ClassVar[str] = ""
     """What the names of all tensors but the heads' begin with, and are without in files of the body alone."""
     derived: ClassVar[tuple[str, ...]] = ()
@@ -93,7 +105,7 @@ class Architecture(ABC):
 
     def opened_by(self, sizes: Sizes) -> str:
         """The class of transformers' that opens it with all its heads."""
-        return {"causal": "AutoModelForCausalLM", "full": "AutoModelForMaskedLM"}[self.reads]
+        return _OPENED[self.reads]
 
     def generation(self, tokenizer: Tokenizer) -> dict[str, Any]:
         """What generation_config.json says beside special tokens: those that are never written."""
@@ -142,6 +154,22 @@ def share(config: Mapping[str, Any], key: str, default: float) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ConfigError(f"config.json: {key} = {value!r}: expected a number.")
     return float(value)
+
+
+def rotary_base(config: Mapping[str, Any], default: float = 10000.0) -> float:
+    """The base of plain rotary angles.
+
+    Raises:
+        ConfigError: they are scaled, for longer windows.
+    """
+    said = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = said.get("rope_type", said.get("type", "default"))
+    if kind != "default" or said.get("partial_rotary_factor", 1.0) != 1.0:
+        raise ConfigError(
+            f"config.json: rotary positions of the kind {kind!r}, scaled or of a part of each head; the "
+            'decoder here knows plain ones ("default") of whole heads only.'
+        )
+    return float(said.get("rope_theta", config.get("rope_theta", default)))
 
 
 def linear(ours: str, theirs: str, *, bias: bool, turned: bool = False) -> list[Pair]:

@@ -10,7 +10,7 @@ from telos.export.hf._base import Architecture
 from telos.models._base import Network
 from telos.tokenizer import Tokenizer
 
-__all__ = ["Case", "case", "ours_say", "theirs_say"]
+__all__ = ["Case", "case", "ours_say", "rows_of", "theirs_say"]
 
 HIDDEN = 7
 """Of what reads in both directions, every so many tokens are hidden."""
@@ -34,25 +34,36 @@ def case(architecture: Architecture, ids: Tensor, tokenizer: Tokenizer) -> Case:
     places = torch.arange(len(ids))
     if architecture.reads == "causal":
         return Case(ids, places[:-1], ids[1:])
+    ids = ids.clone()
+    if architecture.reads == "pair":
+        ids[-1] = tokenizer.end
+        return Case(torch.cat((torch.tensor([tokenizer.begin]), ids[:-1])), places, ids, source=ids)
+    if len(ids) > 2:
+        ids[0], ids[-1] = tokenizer.begin, tokenizer.separate
     at = places[places % HIDDEN == HIDDEN // 2]
     return Case(ids.index_fill(0, at, tokenizer.mask), at, ids[at])
 
 
 def ours_say(network: Network, asked: Case, architecture: Architecture) -> Tensor:
     """Logits (T, vocabulary) of the token head."""
-    rows = _rows(asked.ids, "causal" if architecture.reads == "causal" else "full")
-    hidden, _ = network.encode(rows)
+    rows = rows_of(asked.ids, "full" if architecture.reads == "full" else "causal")
+    source = None if asked.source is None else rows_of(asked.source, "full")
+    hidden, _ = network.encode(rows, source)
     return network.logits(hidden)[0]
 
 
 def theirs_say(model: Any, asked: Case, architecture: Architecture) -> Tensor:
     """Logits (T, vocabulary) of a model of transformers."""
-    answer = model(input_ids=asked.ids[None])
+    if asked.source is None:
+        answer = model(input_ids=asked.ids[None])
+    else:
+        answer = model(input_ids=asked.source[None], decoder_input_ids=asked.ids[None])
     said: Tensor = answer["prediction_logits" if "prediction_logits" in answer else "logits"][0]
     return said
 
 
-def _rows(ids: Tensor, pattern: Pattern) -> Rows:
+def rows_of(ids: Tensor, pattern: Pattern) -> Rows:
+    """One text (T,) as a row that sees what was before, or all."""
     place = torch.arange(len(ids))[None]
     nothing = torch.zeros_like(place)
     return Rows(

@@ -174,6 +174,8 @@ def _same_text(trained: Trained, architecture: Architecture, ours: Network, thei
     """What both write, always taking the likeliest token; or put in the place of hidden ones."""
     if architecture.reads == "causal":
         a, b = _continued(trained, ours, theirs)
+    elif architecture.reads == "pair":
+        a, b = _answered(trained, architecture, ours, theirs)
     else:
         a, b = _filled(trained, architecture, ours, theirs)
     if a != b:
@@ -191,6 +193,22 @@ def _continued(trained: Trained, ours: Network, theirs: Any) -> tuple[list[int],
     start = torch.tensor([[tokenizer.begin]])
     written = theirs.generate(start, max_new_tokens=length, do_sample=False)
     return list(sample.ids), written[0, 1:].tolist()
+
+
+def _answered(
+    trained: Trained, architecture: Architecture, ours: Network, theirs: Any
+) -> tuple[list[int], list[int]]:
+    """What is said of a source, up to the end token."""
+    tokenizer, length = trained.tokenizer, max(1, min(GREEDY, trained.sizes.window - 1))
+    ids = torch.from_numpy(_stream(trained)[: trained.sizes.window])
+    asked = case(architecture, ids, tokenizer)
+    said = [tokenizer.begin]
+    while len(said) <= length and (len(said) == 1 or said[-1] != tokenizer.end):
+        logits = ours_say(ours, asked._replace(ids=torch.tensor(said)), architecture)
+        said.append(int(logits[-1].argmax()))
+    assert asked.source is not None
+    written = theirs.generate(asked.source[None], max_new_tokens=length, do_sample=False)
+    return said[1:], written[0, 1:].tolist()
 
 
 def _filled(

@@ -99,13 +99,15 @@ def load(source: str, network: Network, model: Model, sizes: Sizes) -> list[str]
     with torch.no_grad():
         parameters = dict(network.named_parameters())
         for pair in pairs:
+            if pair.spare and pair.theirs[0] not in theirs:
+                pair = pair._replace(theirs=(pair.spare,))
             if all(name in theirs for name in pair.theirs):
                 _copy(parameters[pair.ours], to_ours(pair, theirs), pair)
             elif pair.ours.startswith("heads."):
                 said.append(f"{pair.ours} starts anew: {source} does not hold it")
             else:
                 raise DataError(f"{folder}: the weights lack {', '.join(pair.theirs)}.")
-    return [*said, *_not_taken(pairs, theirs), *_grown(pairs, theirs, sizes)]
+    return [*said, *_not_taken(pairs, theirs, architecture), *_grown(pairs, theirs, sizes)]
 
 
 # ---- finding it
@@ -218,6 +220,8 @@ def _special_tokens(folder: Path, config: Mapping[str, Any], architecture: Archi
     found = {}
     for ours, theirs in _ROLES.items():
         options = [_content(table.get(key)) for table in said for key in _keys(ours, theirs)]
+        if ours == "begin" and architecture.reads == "pair":  # what the decoder begins with
+            options.insert(0, by_id.get(_number(config.get("decoder_start_token_id"))))
         options += [by_id.get(_number(config.get(f"{theirs}_token_id"))), architecture.specials.get(ours)]
         token = next((token for token in options if token is not None and token in vocabulary), None)
         if token is not None and token != f"<|{ours}|>":
@@ -304,8 +308,8 @@ def _check_tied(architecture: Architecture, config: Mapping[str, Any], theirs: M
         )
 
 
-def _not_taken(pairs: Sequence[Pair], theirs: Mapping[str, Tensor]) -> list[str]:
-    taken = {name for pair in pairs for name in pair.theirs}
+def _not_taken(pairs: Sequence[Pair], theirs: Mapping[str, Tensor], architecture: Architecture) -> list[str]:
+    taken = {*architecture.tied, *(name for pair in pairs for name in pair.theirs)}
     left = sorted(theirs.keys() - taken)
     if not left:
         return []

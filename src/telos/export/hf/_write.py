@@ -64,7 +64,7 @@ def fitting(trained: Trained) -> tuple[str, Architecture]:
 
 def write_model(trained: Trained, architecture: Architecture, name: str, folder: Path) -> None:
     """All but the card and the proof."""
-    ids = special_ids(trained.tokenizer)
+    ids = special_ids(trained.tokenizer, architecture)
     config = {
         **architecture.config(trained.model, trained.sizes),
         "model_type": name,
@@ -72,29 +72,46 @@ def write_model(trained: Trained, architecture: Architecture, name: str, folder:
         **ids,
     }
     generation = {**ids, **architecture.generation(trained.tokenizer)}
-    tensors = to_theirs(architecture.pairs(trained.model, trained.sizes), weights(trained.network))
+    kept = {
+        name: tensor for name, tensor in weights(trained.network).items() if not _left_out(name, architecture)
+    }
+    tensors = to_theirs(architecture.pairs(trained.model, trained.sizes), kept)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", generation)
     _write_tokenizer(trained, architecture, folder)
 
 
-def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+def _left_out(name: str, architecture: Architecture) -> bool:
+    """Whether a weight belongs to a head that theirs has not."""
+    part, _, rest = name.partition(".")
+    return part == "heads" and rest.partition(".")[0] not in architecture.heads
+
+
+def special_ids(tokenizer: Tokenizer, architecture: Architecture) -> dict[str, int]:
     """Theirs for ours: the same in every file."""
+    more = {
+        "causal": {},
+        "full": {"cls_token_id": tokenizer.begin, "sep_token_id": tokenizer.separate},
+        "pair": {"decoder_start_token_id": tokenizer.begin},
+    }
     return {
         "bos_token_id": tokenizer.begin,
         "eos_token_id": tokenizer.end,
         "pad_token_id": tokenizer.pad,
+        **more[architecture.reads],
     }
 
 
 def _write_tokenizer(trained: Trained, architecture: Architecture, folder: Path) -> None:
-    """The vocabulary as it is, with the begin and end tokens that training put around a text."""
+    """The vocabulary as it is, with the special tokens that training put around a text."""
     tokenizer = trained.tokenizer
-    cut = trained.objective.cut(trained.sizes.window)
-    (folder / "tokenizer.json").write_text(
-        tokenizer.for_others(begin=cut.begin, end=cut.end and architecture.reads == "full"), encoding="utf-8"
-    )
+    begin = ["begin"] if trained.objective.cut(trained.sizes.window).begin else []
+    before, after = {"causal": (begin, []), "full": (["begin"], ["separate"]), "pair": ([], ["end"])}[
+        architecture.reads
+    ]
+    text = tokenizer.for_others(before, after)
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     said = {"bos": "begin", "eos": "end", "pad": "pad", "mask": "mask", "sep": "separate"}
     if architecture.reads == "full":
         said["cls"] = "begin"

@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 from telos.errors import ConfigError
-from telos.export.hf._base import Architecture, Fixed, Pair, integer, linear, norm, share, stacked
+from telos.export.hf._base import (
+    Architecture,
+    Fixed,
+    Pair,
+    integer,
+    linear,
+    norm,
+    rotary_base,
+    share,
+    stacked,
+)
 from telos.models._base import Model, Sizes
 
 __all__ = ["Llama"]
@@ -96,19 +106,3 @@ class Llama(Architecture):
         if not d.tied:
             found.append(Pair("heads.tokens.weight", ("lm_head.weight",), per="token"))
         return found
-
-
-def rotary_base(config: Mapping[str, Any], default: float = 10000.0) -> float:
-    """The base of plain rotary angles.
-
-    Raises:
-        ConfigError: they are scaled, for longer windows.
-    """
-    said = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = said.get("rope_type", said.get("type", "default"))
-    if kind != "default" or said.get("partial_rotary_factor", 1.0) != 1.0:
-        raise ConfigError(
-            f"config.json: rotary positions of the kind {kind!r}, scaled or of a part of each head; the "
-            'decoder here knows plain ones ("default") of whole heads only.'
-        )
-    return float(said.get("rope_theta", config.get("rope_theta", default)))

@@ -1,0 +1,138 @@
+"""ModernBERT (Warner et al., 2024): rotary positions, LayerNorm before each part, GeGLU, no biases, and most
+blocks local."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
+
+from telos.errors import ConfigError
+from telos.export.hf._base import Architecture, Fixed, Pair, integer, linear, norm, rotary_base, share
+from telos.models._base import Model, Sizes
+
+__all__ = ["ModernBert"]
+
+FULL, NEAR = "full_attention", "sliding_attention"
+
+
+@final
+class ModernBert(Architecture):
+    """`ModernBertForMaskedLM`."""
+
+    model = "encoder"
+    style = 'an encoder with positions = "rotary", norm = "pre", feed = "geglu"'
+    reads = "full"
+    body = "model."
+    tied = ("model.embeddings.tok_embeddings.weight", "decoder.weight")
+    fixed: ClassVar = (
+        Fixed("hidden_activation", "gelu", "gelu"),
+        Fixed("classifier_activation", "gelu", "gelu"),
+        Fixed("norm_eps", 1e-5, 1e-5),
+        Fixed("norm_bias", False, False),
+        Fixed("attention_bias", False, False),
+        Fixed("mlp_bias", False, False),
+        Fixed("classifier_bias", False, False),
+        Fixed("decoder_bias", True, True),
+        Fixed("tie_word_embeddings", True, True),
+    )
+    specials: ClassVar = {
+        "begin": "[CLS]",
+        "end": "[SEP]",
+        "separate": "[SEP]",
+        "pad": "[PAD]",
+        "mask": "[MASK]",
+    }
+
+    def misfit(self, model: Model, sizes: Sizes) -> str:
+        e: Any = model
+        if e.positions.kind != "rotary":
+            return f"positions are {e.positions.kind}"
+        if e.norm != "pre" or e.feed.kind != "geglu":
+            return f"norm = {e.norm}, feed = {e.feed.kind}"
+        if e.key_heads != e.heads.count or e.heads.normed:
+            return "key heads are shared or normed"
+        return "tokens have types" if e.types else ""
+
+    def config(self, model: Model, sizes: Sizes) -> dict[str, Any]:
+        e: Any = model
+        near = e.heads.local
+        bases = {FULL: e.positions.base, NEAR: near.base or e.positions.base}
+        return {
+            "architectures": ["ModernBertForMaskedLM"],
+            "vocab_size": sizes.vocabulary,
+            "max_position_embeddings": sizes.window,
+            "hidden_size": e.width,
+            "num_hidden_layers": e.depth,
+            "num_attention_heads": e.heads.count,
+            "intermediate_size": e.feed_width,
+            "layer_types": [NEAR if near.at(number) else FULL for number in range(e.depth)],
+            "local_attention": 2 * near.reach,
+            "rope_parameters": {
+                kind: {"rope_type": "default", "rope_theta": base} for kind, base in bases.items()
+            },
+            **dict.fromkeys(("embedding_dropout", "attention_dropout", "mlp_dropout"), e.dropout),
+            **{each.key: each.value for each in self.fixed},
+        }
+
+    def describe(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        depth = integer(config, "num_hidden_layers", 22)
+        said = config.get("rope_parameters") or {}
+        whole = rotary_base(said.get(FULL) or {}, float(config.get("global_rope_theta", 160000.0)))
+        base = rotary_base(said.get(NEAR) or {}, float(config.get("local_rope_theta", 10000.0)))
+        near = _near(config, depth)
+        if near["reach"] and base != whole:
+            near["base"] = base
+        return {
+            "width": integer(config, "hidden_size", 768),
+            "depth": depth,
+            "heads": {"count": integer(config, "num_attention_heads", 12), "local": near},
+            "positions": {"kind": "rotary", "base": whole},
+            "norm": "pre",
+            "feed": {"kind": "geglu", "width": integer(config, "intermediate_size", 1152)},
+            "types": 0,
+            "dropout": share(config, "embedding_dropout", 0.0),
+        }
+
+    def pairs(self, model: Model, sizes: Sizes) -> list[Pair]:
+        e: Any = model
+        found = [
+            Pair("embedding.weight", ("model.embeddings.tok_embeddings.weight",), per="token"),
+            *norm("norm_embedded", "model.embeddings.norm", bias=False),
+            *norm("norm", "model.final_norm", bias=False),
+            *linear("heads.tokens.transform.dense", "head.dense", bias=False),
+            *norm("heads.tokens.transform.norm", "head.norm", bias=False),
+            Pair("heads.tokens.bias", ("decoder.bias",), per="token"),
+        ]
+        for number in range(e.depth):
+            ours, theirs = f"blocks.{number}", f"model.layers.{number}"
+            if number:  # what comes into the first block is normalised already
+                found += norm(f"{ours}.norm_attend", f"{theirs}.attn_norm", bias=False)
+            for layer, name in _LAYERS.items():
+                found += linear(f"{ours}.{layer}", f"{theirs}.{name}", bias=False)
+        return found
+
+
+_LAYERS = {
+    "attend.inward": "attn.Wqkv",
+    "attend.outward": "attn.Wo",
+    "norm_feed": "mlp_norm",
+    "feed.inward": "mlp.Wi",
+    "feed.outward": "mlp.Wo",
+}
+
+
+def _near(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    """Which blocks are local, and how far they see.
+
+    Raises:
+        ConfigError: they do not follow one another as they can here.
+    """
+    every = integer(config, "global_attn_every_n_layers", 3)
+    kinds = config.get("layer_types") or [NEAR if number % every else FULL for number in range(depth)]
+    if NEAR not in kinds:
+        return {"reach": 0}
+    whole = [number for number, kind in enumerate(kinds) if kind == FULL]
+    every = 0 if not whole else (whole[1] if len(whole) > 1 else depth)
+    if kinds != [FULL if every and number % every == 0 else NEAR for number in range(depth)]:
+        raise ConfigError(
+            "config.json: layer_types does not have every so many blocks, from the first on, see all."
+        )
+    return {"reach": integer(config, "local_attention", 128) // 2, "every": every}
