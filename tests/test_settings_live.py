@@ -63,6 +63,15 @@ BASES: dict[str, dict[str, Any]] = {
             "dropout": {"input": 0.5},
         },
     },
+    "encoder": {
+        **_COMMON,
+        "model": {
+            "name": "encoder",
+            "width": 16,
+            "depth": 2,
+            "heads": {"count": 2, "local": {"reach": 2, "base": 50.0}},
+        },
+    },
     "adam": {
         **put(_COMMON, "train.optimizer", {"name": "adam", "rate": 0.01, "decay": 0.1}),
         "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2, "norm": "layer"},
