@@ -218,8 +218,13 @@ class Run:
         settings of generation with `overrides` laid over them.
 
         Raises:
-            ConfigError: a setting of generation is wrong.
+            ConfigError: a setting of generation is wrong, or the model says no tokens.
         """
+        if not self._says_tokens:
+            raise ConfigError(
+                f"objective = {self.recipe.objective.name!r} asks for no tokens, so its model has no text to "
+                "give. Beside an objective that does, in `together`, it would."
+            )
         settings = self.generate_settings(overrides)
         endless = "carries" in self.recipe.model.gives
         decoder = load(generate, self.recipe.objective.decoded)
@@ -234,6 +239,10 @@ class Run:
             stream=stream,
         )
         return samples
+
+    @property
+    def _says_tokens(self) -> bool:
+        return any(head.name == "tokens" for head in self.recipe.objective.heads(self.tokenizer.size))
 
     def generate_settings(self, overrides: Iterable[str] = ()) -> GenerateSettings:
         """The recipe's settings of generation with `overrides` laid over them.
@@ -321,6 +330,8 @@ class Run:
             return {"unavailable": str(error), "step": self.saved.step}
 
     def _draw(self, display: Display) -> None:
+        if not self._says_tokens:
+            return
         display.say("Drawing samples …")
         samples = self.generate(self._prompts())
         write_json(self.folder / "samples.json", [asdict(sample) for sample in samples])

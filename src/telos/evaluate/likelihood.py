@@ -90,8 +90,10 @@ class Likelihood:
 
     @property
     def loss(self) -> float:
-        """Nats per token."""
-        return self.nats / self.tokens
+        """Nats per token; of an objective that asks for no tokens, nats per question."""
+        if self.tokens:
+            return self.nats / self.tokens
+        return math.fsum(self.terms.values()) if self.terms else math.nan
 
     @property
     def perplexity(self) -> float:

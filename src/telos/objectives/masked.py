@@ -98,6 +98,7 @@ class Masked(Objective):
     """BERT's objective: find the hidden tokens."""
 
     scored: ClassVar[Literal["exact", "bound", "pseudo"]] = "pseudo"
+    decoded: ClassVar[str] = "unmasking"
 
     rate: float = Field(0.15, gt=0, le=1)
     """Share of the text that is hidden."""
@@ -236,7 +237,8 @@ def asking(row: Example, ids: Ids, at: Ids, of: Ids) -> Example:
 def ordinary(tokenizer: Tokenizer) -> Ids:
     """The ids of a vocabulary that a text can hold: neither special nor unknown."""
     other = tokenizer.special_ids | ({tokenizer.unknown} if tokenizer.unknown is not None else set())
-    return np.setdiff1d(np.arange(tokenizer.size), list(other))
+    ids: Ids = np.setdiff1d(np.arange(tokenizer.size), list(other))
+    return ids
 
 
 def _on_a_ring(count: int, lengths: Ids, rng: np.random.Generator) -> Ids:
