@@ -201,3 +201,21 @@ def test_begin_and_end_tokens_of_the_text_are_never_hidden() -> None:
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_contract_of_the_prefix_form(check: Callable[[Objective, Path], None], tmp_path: Path) -> None:
     check(Span(form="prefix"), tmp_path)
+
+
+@pytest.mark.parametrize("form", ["source", "prefix"])
+def test_a_prompt_is_a_text_with_a_gap_after_it(form: str) -> None:
+    """What is given stands as in training, and what is said ends where the next gap's would begin."""
+    objective = Span(form=form, marks=3)
+    tokenizer = characters(objective.specials())
+    ids = tokenizer.encode("the cat sat")
+    first, *others = (tokenizer.special(f"<extra_id_{n}>") for n in range(3))
+    put = objective.prompt(ids, tokenizer)
+    read_first = [*ids.tolist(), first, tokenizer.end]
+    if form == "source":
+        assert put.source is not None and put.source.ids.tolist() == read_first
+        assert put.main.ids.tolist() == [tokenizer.begin, first]
+    else:
+        assert put.source is None and put.main.ids.tolist() == [*read_first, first]
+        assert put.main.order.tolist() == [0] * len(read_first) + [1]
+    assert set(put.ends) == set(others)

@@ -17,6 +17,7 @@ cut: 568 tokens for T5's window of 512 (85 hidden in 28 spans: 512 read, 114 sai
 Marks are special tokens of the vocabulary by their published names, `<extra_id_0>` first in the text.
 """
 
+from dataclasses import replace
 from typing import ClassVar, Literal, final
 
 import numpy as np
@@ -81,5 +82,7 @@ class Span(Objective):
         return _sequence.example(self.form, both, piece, -1, tokenizer)
 
     def prompt(self, ids: Ids, tokenizer: Tokenizer) -> Prompt:
-        """The text with a gap after it is read; what is said is that span."""
-        return _spans.prompt(self.form, ids, tokenizer)
+        """The text with a gap after it is read; what is said is that span, up to the end token or, as in
+        T5's own targets, to the next mark."""
+        others = [tokenizer.special(name) for name in self.specials() if name != _spans.mark(0)]
+        return replace(_spans.prompt(self.form, ids, tokenizer), ends=tuple(others))
