@@ -30,6 +30,7 @@ from telos.models._base import Sizes
 from telos.opened import Run
 from telos.recipe import Recipe
 from telos.run import fit
+from telos.train import checkpoint
 from telos.train.display import Display, Quiet
 
 __all__ = ["Comparison", "compare", "load_comparison"]
@@ -275,10 +276,10 @@ def _training(run: Run) -> dict[str, Any]:
     """What training used, and the validation loss on the way: [tokens, nats] at each evaluation."""
     recipe = run.recipe
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text("utf-8").splitlines()]
-    last: dict[str, Any] = {}
-    for line in lines:
-        last |= {name: value for name, value in line.items() if value is not None}
-    per_step = last["tokens"] / last["step"]
+    newest = checkpoint.newest_valid(run.folder / "checkpoints")
+    assert newest is not None, "training ended, so it was saved"
+    last = checkpoint.load(newest).state["run"]
+    tokens = last["counters"]["tokens"]
     losses = {line["step"]: line["validation.loss"] for line in lines if line.get("validation.loss")}
     return {
         "objective": recipe.objective.name,
@@ -286,11 +287,11 @@ def _training(run: Run) -> dict[str, Any]:
         "kind": recipe.objective.scored,
         "parameters": read_json(run.folder / "machine.json")["parameters"],
         "steps": last["step"],
-        "tokens": last["tokens"],
-        "flops": _flops_per_token(recipe, run.tokenizer.size) * last["tokens"],
+        "tokens": tokens,
+        "flops": _flops_per_token(recipe, run.tokenizer.size) * tokens,
         "seconds": last["seconds"],
         "device": hardware(run.device)["device"],
-        "curve": [[step * per_step, loss] for step, loss in losses.items()],
+        "curve": [[step * tokens / last["step"], loss] for step, loss in losses.items()],
     }
 
 

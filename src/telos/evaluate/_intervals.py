@@ -42,13 +42,13 @@ def over_seeds(values: Sequence[float]) -> Interval:
 
 def difference(first: Sequence[float], second: Sequence[float]) -> Interval:
     """The mean of `first` less that of `second`, with Welch's interval (1947), which lets the two spread
-    differently; none where either has a single value."""
+    differently; none where either has a single value, or neither spreads at all."""
     gap = mean(first) - mean(second)
     if min(len(first), len(second)) < 2:
         return Interval(gap)
     parts = [variance(values) / len(values) for values in (first, second)]
     if not sum(parts):
-        return Interval(gap, gap, gap)
+        return Interval(gap)
     pairs = zip(parts, (first, second), strict=True)
     freedom = sum(parts) ** 2 / sum(part**2 / (len(values) - 1) for part, values in pairs)
     reach = _student(freedom) * math.sqrt(sum(parts))
