@@ -43,6 +43,7 @@ WORDS = {
             "bool": "`true` or `false`",
             "str": "text",
             "Path": "path",
+            "Any": "anything",
         },
     },
     "zh": {
@@ -54,7 +55,7 @@ WORDS = {
         "map": "表，每项为",
         "member": "名称或表，可选",
         "base": "整个配方",
-        "types": {"int": "整数", "float": "数", "bool": "`true` 或 `false`", "str": "文本", "Path": "路径"},
+        "types": {"int": "整数", "float": "数", "bool": "`true` 或 `false`", "str": "文本", "Path": "路径", "Any": "任意"},
     },
 }
 

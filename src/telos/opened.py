@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from telos import generate
+from telos import generate, models
 from telos.config import override, read
 from telos.data.prepare import Prepared, found, key_of
 from telos.data.prepare import prepare as prepare_text
@@ -22,7 +22,7 @@ from telos.evaluate.likelihood import EvaluateSettings, Likelihood, score
 from telos.explain.neighbours import Neighbours, neighbours
 from telos.export._base import Held, Trained
 from telos.export._base import write as write_export
-from telos.find import load
+from telos.find import find, load
 from telos.folder import (
     LOST,
     evaluated_step,
@@ -36,6 +36,7 @@ from telos.folder import (
 )
 from telos.generate.left_to_right import GenerateSettings, OnText, Sample
 from telos.models._base import Model, Network, Sizes
+from telos.objectives._base import Partner
 from telos.recipe import Recipe
 from telos.report import write_report
 from telos.tokenizer import Tokenizer
@@ -43,7 +44,7 @@ from telos.train import checkpoint
 from telos.train.display import Display, Quiet
 from telos.train.loop import Outcome
 
-__all__ = ["RUNS", "Run", "built", "open_run", "prepare", "sizes_of"]
+__all__ = ["RUNS", "Run", "built", "open_run", "partner_of", "prepare", "sizes_of"]
 
 RUNS = Path("runs")
 HELD = 64
@@ -130,7 +131,20 @@ class Run:
         """The trained network, on the run's device."""
         network = built(self.recipe.model, sizes_of(self.recipe, self.tokenizer))
         checkpoint.restore(network, self.saved.tensors["model"])
-        return network.to(self.device)
+        network = network.to(self.device)
+        self.recipe.objective.settle({"main": network, **self.partners})
+        return network
+
+    @cached_property
+    def partners(self) -> Mapping[str, Network]:
+        """The other networks that were trained beside it, by name."""
+        found = {}
+        for name, partner in self.recipe.objective.partners().items():
+            if not partner.run:
+                network = built(*partner_of(name, partner, self.recipe, self.tokenizer))
+                checkpoint.restore(network, self.saved.tensors[f"partner-{name}"], name)
+                found[name] = network.to(self.device)
+        return found
 
     def shards(self, split: str) -> Shards:
         """The tokens of `train`, `validation` or `test`; prepared again if they are gone.
@@ -204,6 +218,7 @@ class Run:
             gives=self.recipe.model.gives,
             device=self.device,
             notes=_notes(self.folder),
+            partners=self.partners,
         )
 
     def generate(
@@ -350,6 +365,29 @@ class Run:
 def sizes_of(recipe: Recipe, tokenizer: Tokenizer) -> Sizes:
     """What the description of the model does not know."""
     return Sizes(tokenizer.size, recipe.train.window, recipe.objective.heads(tokenizer.size), recipe.loss)
+
+
+def partner_of(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) -> tuple[Model, Sizes]:
+    """What an objective's other model is, where it is no finished run's.
+
+    Raises:
+        ConfigError: its settings are wrong, or it cannot read the rows of the main one.
+    """
+    model, sizes = recipe.model, sizes_of(recipe, tokenizer)
+    if partner.model is not None:
+        rest = dict(partner.model)
+        kind = str(rest.pop("name", model.name))
+        as_it_is = model.model_copy(update={"origin": None, "vectors": None}).table()
+        table = {**(as_it_is if kind == model.name else {}), **rest}
+        model = read(find(models, kind, Model), table, f"objective.{name}")
+    missing = recipe.objective.requires() - model.gives
+    if missing:
+        raise ConfigError(
+            f"objective.{name}.name = {model.name!r}: must give {', '.join(sorted(missing))}, as model = "
+            f"{recipe.model.name!r} does."
+        )
+    heads = tuple(replace(head, outputs=head.outputs or tokenizer.size) for head in partner.heads)
+    return model, sizes._replace(heads=heads or sizes.heads)
 
 
 def built(model: Model, sizes: Sizes) -> Network:

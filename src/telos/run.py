@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from telos import models, shipped
+from telos import shipped
 from telos.config import override, read, read_toml
 from telos.data.corpus import Corpus
 from telos.data.prepare import Prepared
@@ -21,13 +21,12 @@ from telos.doctor import choose_device, hardware
 from telos.errors import CheckpointError, ConfigError
 from telos.evaluate.likelihood import EvaluateSettings, score
 from telos.export.hf._source import load
-from telos.find import find
 from telos.folder import LOST, adopt, alone, same_text, saved_before, settle, write_json, write_text
 from telos.models._base import Model, Network, Sizes
 from telos.models._initial import initialise
 from telos.models._vectors import start_from_vectors
 from telos.objectives._base import Partner
-from telos.opened import RUNS, Run, built, open_run, prepare, sizes_of
+from telos.opened import RUNS, Run, built, open_run, partner_of, prepare, sizes_of
 from telos.recipe import Recipe
 from telos.tokenizer import Tokenizer
 from telos.train.display import Display, Quiet
@@ -129,7 +128,8 @@ def _train(
         log=Log(folder, settings.watch.log, name=recipe.name, config=recipe.table()),
         display=display,
     )
-    trainer.validate = _validate(recipe, prepared, device, trainer.state.precision)
+    partners = {name: network for name, network in networks.items() if name != "main"}
+    trainer.validate = _validate(recipe, prepared, device, trainer.state.precision, partners)
     step = trainer.resume()
     if not step and saved_before(folder):
         raise CheckpointError(f"{folder}: this run was trained, but none of its checkpoints is whole. {LOST}")
@@ -163,7 +163,9 @@ def _networks(recipe: Recipe, tokenizer: Tokenizer, display: Display) -> dict[st
         coverage = start_from_vectors(main, tokenizer, recipe.model.vectors)
         display.say(f"{coverage.found:,} of {coverage.words:,} words start from {recipe.model.vectors.name}")
     partners = recipe.objective.partners()
-    return {"main": main, **{name: _partner(name, p, recipe, tokenizer) for name, p in partners.items()}}
+    found = {"main": main, **{name: _partner(name, p, recipe, tokenizer) for name, p in partners.items()}}
+    recipe.objective.bind(found)
+    return found
 
 
 def _begun(model: Model, sizes: Sizes, seed: int, display: Display) -> Network:
@@ -190,13 +192,7 @@ def _partner(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) 
             )
         _check_reads(f"objective.{name}: {partner.run}", opened.recipe, recipe)
         return opened.network
-    model = recipe.model
-    if partner.model is not None:
-        rest = dict(partner.model)
-        model = read(find(models, str(rest.pop("name", "")), Model), rest, f"objective.{name}")
-    sizes = sizes_of(recipe, tokenizer)
-    sizes = sizes._replace(heads=partner.heads or sizes.heads)
-    return _begun(model, sizes, recipe.seed, Quiet())
+    return _begun(*partner_of(name, partner, recipe, tokenizer), recipe.seed, Quiet())
 
 
 def _check_reads(what: str, other: Recipe, recipe: Recipe) -> None:
@@ -216,7 +212,11 @@ def _check_reads(what: str, other: Recipe, recipe: Recipe) -> None:
 
 
 def _validate(
-    recipe: Recipe, prepared: Prepared, device: torch.device, precision: Precision
+    recipe: Recipe,
+    prepared: Prepared,
+    device: torch.device,
+    precision: Precision,
+    partners: Mapping[str, Network],
 ) -> Validate | None:
     """Scores a network on a fixed part of the validation split; `None` where that is empty."""
     shards = prepared.shards("validation")
@@ -236,6 +236,7 @@ def _validate(
             device=device,
             precision=precision,
             limit=VALIDATED,
+            partners=partners,
         )
         figures = {"loss": found.loss, "perplexity": found.perplexity, "bits_per_byte": found.bits_per_byte}
         return {name: value for name, value in figures.items() if value is not None}

@@ -80,7 +80,9 @@ def well_formed(side: Side) -> None:
 def asks_are_in_range(objective: Objective, folder: Path) -> None:
     """Places lie in the main side, classes in their head's range; distributions add up to 1."""
     vocabulary = world.vocabulary(objective.specials()).size
-    heads = {head.name: head for head in objective.heads(vocabulary)}
+    partners = [head for partner in objective.partners().values() for head in partner.heads]
+    made = [replace(head, outputs=head.outputs or vocabulary) for head in partners]
+    heads = {head.name: head for head in (*objective.heads(vocabulary), *made)}
     for window in WINDOWS:
         for index, example in examples(objective, folder, window):
             assert example.sample == index and example.unit >= 0

@@ -232,3 +232,103 @@ def the_order_is_that_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
         "example",
         lambda self, read, index, rng, vocabulary: example(self, read, index, Still(), vocabulary),
     )
+
+
+REPLACED = "tests/objectives/test_replaced.py::"
+
+
+@mutant(kills=f"{REPLACED}test_a_draw_that_is_the_true_token_was_not_replaced", trap=18)
+def what_was_hidden_counts_as_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the generator said the true token."""
+    from telos.objectives import replaced
+
+    filled = replaced._filled
+
+    def labelled(generator: Any, flat: Any, batch: Any, seed: int) -> Any:
+        made = filled(generator, flat, batch, seed)
+        hidden = {i for ask in replaced._hidden(batch) for i in ask.at[ask.weight > 0].tolist()}
+        asks = []
+        for ask in made.asks:
+            target = ask.target.clone()
+            for place, at in enumerate(ask.at.tolist()):
+                target[place] = int(at in hidden)
+            asks.append(replace(ask, target=target))
+        return replace(made, asks=tuple(asks))
+
+    monkeypatch.setattr(replaced, "_filled", labelled)
+
+
+@mutant(kills=f"{REPLACED}test_the_worked_example_and_the_sum_of_both", trap=18)
+def only_one_loss_is_optimised(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.replaced import Replaced
+
+    step = Replaced.step
+
+    def half(self: Any, *given: Any) -> Any:
+        answer = step(self, *given)
+        return answer._replace(sums={"replaced": answer.sums["replaced"]})
+
+    monkeypatch.setattr(Replaced, "step", half)
+
+
+@mutant(kills=f"{REPLACED}test_the_worked_example_and_the_sum_of_both", trap=18)
+def both_losses_count_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.replaced import Replaced
+
+    monkeypatch.setattr(Replaced, "coefficient", lambda self, term: 1.0)
+
+
+@mutant(kills=f"{REPLACED}test_no_gradient_of_the_discriminator_reaches_the_generator", trap=18)
+def the_discriminator_teaches_the_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through its hidden states, which are added to the discriminator's loss."""
+    from telos.objectives.replaced import Replaced
+
+    step = Replaced.step
+
+    def leaking(self: Any, models: Any, batch: Any, *rest: Any) -> Any:
+        answer = step(self, models, batch, *rest)
+        states, _ = models["generator"].encode(batch.main)
+        return answer._replace(
+            sums={**answer.sums, "replaced": answer.sums["replaced"] * (1 + 1e-3 * states.mean())}
+        )
+
+    monkeypatch.setattr(Replaced, "step", leaking)
+
+
+@mutant(kills=f"{REPLACED}test_draws_belong_to_the_sample_and_not_to_the_batch", trap=18)
+def draws_belong_to_the_place_in_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from telos.objectives import replaced
+
+    def by_place(seed: int, batch: Any) -> Any:
+        return torch.rand(batch.main.shape, generator=torch.Generator().manual_seed(seed))
+
+    monkeypatch.setattr(replaced, "_uniform", by_place)
+
+
+@mutant(kills=f"{REPLACED}test_draws_have_the_chances_that_the_generator_says", trap=18)
+def the_generator_says_its_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The likeliest token in place of a drawn one."""
+    from telos.objectives import replaced
+
+    monkeypatch.setattr(
+        replaced, "_drawn", lambda generator, hidden, chance: generator.logits(hidden).argmax(-1)
+    )
+
+
+@mutant(kills=f"{REPLACED}test_what_is_said_of_hiding_reaches_it", trap=18)
+def the_rate_of_hiding_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import replaced
+
+    monkeypatch.setattr(replaced, "_ALL_MASKED", {})
+
+
+@mutant(kills=f"{REPLACED}test_a_shared_table_gets_no_gradient_of_the_discriminator", trap=18)
+def the_shared_table_is_pulled_two_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch import Tensor
+
+    detach = Tensor.detach
+    monkeypatch.setattr(
+        Tensor, "detach", lambda self: self if self.requires_grad and self.is_leaf else detach(self)
+    )

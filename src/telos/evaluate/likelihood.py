@@ -12,7 +12,7 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -130,6 +130,7 @@ def score(
     precision: Precision = "float32",
     limit: int = 0,
     notes: Sequence[str] = (),
+    partners: Mapping[str, Network] | None = None,
 ) -> Likelihood:
     """The likelihood of a split under a network.
 
@@ -141,6 +142,7 @@ def score(
         limit: score about this many tokens only, for validation in training: whole documents in one fixed
             random order, the last one cut where the limit is reached. 0 scores the whole split.
         notes: what else a reader must know, such as a lossy cleaning of the text.
+        partners: other models that have a part in making the questions, by name.
 
     Raises:
         DataError: the split has nothing to score.
@@ -158,10 +160,14 @@ def score(
         batches = _batches(source, parts, settings.batch, settings.window or window, "packed" in gives)
     device = device or next(network.parameters()).device
     tally = _Tally()
-    with network.at_rest(), _autocast(device, precision):
+    models = {"main": network, **(partners or {})}
+    with ExitStack() as still:
+        for model in models.values():
+            still.enter_context(model.at_rest())
+        still.enter_context(_autocast(device, precision))
         state: Any = None
         for batch in batches:
-            left = _add(tally, network, batch.to(device), state)
+            left = _add(tally, network, objective.completed(models, batch.to(device), 0), state)
             state = left if carried else None
     return _likelihood(tally, objective, corpus, parts, carried, tuple(notes))
 

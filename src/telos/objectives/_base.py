@@ -28,8 +28,10 @@ class Partner:
 
     role: Literal["trained", "frozen", "averaged"]
     model: Mapping[str, Any] | None = None
-    """Its description as a recipe would write it, or `None` for a copy of the main model."""
+    """Its description as a recipe would write it; what is left out is as in the main model's, unless it is a
+    model of another name. `None` for one like the main model."""
     heads: tuple[HeadSpec, ...] = ()
+    """Those of the main model if there are none; with 0 outputs, as many as the vocabulary has tokens."""
     run: str = ""
     """A finished run to take its weights from."""
 
@@ -72,8 +74,8 @@ class Objective(Member, ABC):
         """Sample `index` of the corpus as rows, sights and asks. All randomness comes from `rng`."""
 
     def tries(self, read: Read, index: int, tokenizer: Tokenizer) -> tuple[Example, ...]:
-        """The examples by which sample `index` of held-out text is scored, the same every time: one; or, where
-        chance decides much, several whose weights add up to those of one."""
+        """The examples by which sample `index` of held-out text is scored, always the same: one; or, where
+        much is decided by chance, several whose weights add up to those of one."""
         return (self.example(read, index, np.random.default_rng((0, index)), tokenizer),)
 
     def requires(self) -> frozenset[str]:
@@ -151,10 +153,21 @@ class Objective(Member, ABC):
         """What a term counts in the loss that is minimised; logged losses are without it."""
         return 1.0
 
+    def bind(self, models: Mapping[str, nn.Module]) -> None:
+        """Once, before training: what models share is tied together. Their first values are there."""
+
+    def settle(self, models: Mapping[str, nn.Module]) -> None:
+        """Once, after training: what `bind` tied to other models becomes the main model's own."""
+
+    def completed(self, models: Mapping[str, nn.Module], batch: Batch, seed: int) -> Batch:
+        """The batch as the main model gets it, where other models have a part in making it: in training by
+        `step`, and where held-out text is scored."""
+        return batch
+
     def step(self, models: Mapping[str, nn.Module], batch: Batch, state: Any, seed: int) -> Answer:
-        """Put the batch to the models. Draws that make targets
-        are keyed by (`seed`, sample id), never by rank."""
-        answer = models["main"](batch, state)
+        """Put the batch to the models. `seed` is the step's, the same for all its micro-batches and ranks:
+        draws that make targets are keyed by (`seed`, sample id)."""
+        answer = models["main"](self.completed(models, batch, seed), state)
         assert isinstance(answer, Answer)
         return answer
 

@@ -130,6 +130,10 @@ class Distil(Objective):
         divided_by: Mapping[str, float] = self.of.denominators(asked)
         return {**divided_by, **{SOFT + term: number for term, number in divided_by.items()}}
 
+    def logged(self, asked: Mapping[str, float]) -> Mapping[str, float]:
+        divided_by: Mapping[str, float] = self.of.logged(asked)
+        return {**divided_by, **{SOFT + term: number for term, number in divided_by.items()}}
+
     def coefficient(self, term: str) -> float:
         share = 1 - self.hard if term.startswith(SOFT) else self.hard
         return share * float(self.of.coefficient(term.removeprefix(SOFT)))

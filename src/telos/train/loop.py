@@ -247,9 +247,9 @@ class Trainer:
         """
         denominators = self.objective.denominators(asked)
         collected: dict[str, list[Tensor]] = defaultdict(list)
+        seed = mixed(self.plan.seed, self.state.step)
         for micro, batch in enumerate(step.batches):
-            seed = mixed(mixed(self.plan.seed, self.state.step), micro)
-            torch.manual_seed(seed)
+            torch.manual_seed(mixed(seed, micro))
             with autocast(self.state.precision, self.device):
                 answer = self.objective.step(
                     self.models, batch.to(self.device), self._carried.get(micro), seed
