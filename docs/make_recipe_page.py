@@ -55,7 +55,14 @@ WORDS = {
         "map": "表，每项为",
         "member": "名称或表，可选",
         "base": "整个配方",
-        "types": {"int": "整数", "float": "数", "bool": "`true` 或 `false`", "str": "文本", "Path": "路径", "Any": "任意"},
+        "types": {
+            "int": "整数",
+            "float": "数",
+            "bool": "`true` 或 `false`",
+            "str": "文本",
+            "Path": "路径",
+            "Any": "任意",
+        },
     },
 }
 
@@ -180,7 +187,9 @@ def _inline(value: Any) -> str:
     if isinstance(value, Settings):
         given = value.model_dump(exclude_defaults=True)
         return "{" + ", ".join(f"{name} = {_inline(inner)}" for name, inner in given.items()) + "}"
-    return f"{value:g}" if isinstance(value, float) else f'"{value}"' if isinstance(value, str) else repr(value)
+    return (
+        f"{value:g}" if isinstance(value, float) else f'"{value}"' if isinstance(value, str) else repr(value)
+    )
 
 
 def _translated(language: str, kind: type[Settings], name: str) -> str:
