@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from telos.batch import Ask, Asked, Batch, Example, HeadSpec, Pattern, Rows, Side, may_see
+from telos.batch import Ask, Asked, Batch, Example, HeadSpec, Pattern, Place, Rows, Side, may_see
 from telos.config import read
+from telos.data.loader import LoaderPlan, steps
 from telos.data.packing import collate, pack, singly
 from telos.errors import ConfigError
+from telos.evaluate.likelihood import score
 from telos.losses import LossSettings
 from telos.models._base import Network, Sizes
 from telos.models._transformer import Local, pairs_seen
 from telos.models.encoder import Encoder
+from telos.objectives.masked import Masked
 from telos.recipe import Recipe
+from tests.contract import world
 from tests.models.small import ENCODERS, WINDOW, built, described, drawn, hidden_of, part, rows_of, sizes
 from tests.models.test_decoder import looked, roughened
 
@@ -320,6 +325,27 @@ def test_packed_texts_answer_as_each_alone(name: str) -> None:
     assert sums.keys() == {"tokens", "next"}
     for term, value in sums.items():
         torch.testing.assert_close(value, alone[term], rtol=1e-9, atol=0)
+
+
+def test_training_and_evaluation_pack_texts_that_see_all_of_themselves(tmp_path: Path) -> None:
+    """Unpadded from end to end: the loader fills rows with several texts; a split scored in packed rows and
+    one text a row has the same figures."""
+    objective = read(Masked, {"rate": 0.3})
+    tokenizer = world.vocabulary(objective.specials())
+    corpus = world.corpus(tmp_path / "shards", objective.cut(64), tokenizer)
+    plan = LoaderPlan(
+        corpus=corpus, objective=objective, tokenizer=tokenizer, window=64, batch=16, packed=True
+    )
+    (batch,) = next(steps(plan, Place())).batches
+    assert batch.main.packed and any(len(row) > 1 for row in batch.samples)
+    model = described("modern", heads={"count": 4, "local": {"reach": 5, "every": 3}})
+    network = world.built(model, world.sizes_for(objective, tokenizer, 64))
+    packed, alone = (
+        score(network, objective, corpus.shards, tokenizer, window=64, gives=gives)
+        for gives in (frozenset({"packed"}), frozenset[str]())
+    )
+    assert packed.tokens == alone.tokens > 0 and packed.kind == "pseudo"
+    assert packed.nats == pytest.approx(alone.nats, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ENCODERS)

@@ -248,3 +248,12 @@ def queries_and_keys_share_their_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.models._layers import LevelHeads
 
     monkeypatch.setattr(LevelHeads, "forward", lambda self, x: self.norm_queries(x))
+
+
+@mutant(kills=f"{ENCODER}::test_training_and_evaluation_pack_texts_that_see_all_of_themselves", trap=6)
+def packed_rows_pass_for_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several texts in a row, laid as if they were one: the fast kernel shows them to each other."""
+    from telos.data import packing
+
+    right = packing._rows
+    monkeypatch.setattr(packing, "_rows", lambda *given: replace(right(*given), packed=False))
