@@ -184,7 +184,8 @@ def measured(
     if pairs is not None:
         found["pairs"] = measure_pairs(run, pairs, limit, settings)
     if few_shot is not None:
-        given = {"shots": [part.strip() for part in shots.split(",")], "limit": limit}
+        parts = [part.strip() for part in shots.split(",")]
+        given = {"shots": [int(part) if part.isdecimal() else part for part in parts], "limit": limit}
         found["few_shot"] = measure_few_shot(run, few_shot, read(FewShotSettings, given, "few-shot"))
     if probe is not None:
         found["probe"] = measure_probe(run, *probe, limit)
