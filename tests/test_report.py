@@ -200,7 +200,7 @@ def test_chinese_reports_speak_chinese(tmp_path: Path) -> None:
 
 def test_own_notes_are_translated(tmp_path: Path) -> None:
     run_folder(tmp_path)
-    notes = [likelihood.NOTE_END, likelihood.NOTE_LOSSY]
+    notes = [likelihood.NOTE_END, likelihood.NOTE_LOSSY, likelihood.NOTE_PSEUDO]
     (tmp_path / "evaluation.json").write_text(json.dumps({"test": {**score(""), "notes": notes}}))
     english, chinese = page_of(tmp_path).text, page_of(tmp_path, language="zh").text
     for note in notes:

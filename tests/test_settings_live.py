@@ -84,6 +84,14 @@ BASES: dict[str, dict[str, Any]] = {
         ),
         "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2, "positions": "learned"},
     },
+    "hybrid": {
+        **put(
+            _COMMON,
+            "objective",
+            {"name": "hybrid", "masked": {"unit": "span", "start": {"rate": 0.5, "passes": 1.0}}},
+        ),
+        "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2},
+    },
     "mixture": {
         **put(_COMMON, "objective", {"name": "mixture", "of": ["causal", {"name": "causal", "end": False}]}),
         "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2},

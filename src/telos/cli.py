@@ -387,11 +387,12 @@ def _score_lines(figures: dict[str, Any]) -> list[str]:
         f"{figures['tokens']:,} tokens; "
         f"window {figures['window']}, stride {figures['stride']}; weights of step {figures['step']}",
         f"{'loss':34} {figures['loss']:8.4f} nats per token ({figures['kind']})",
-        f"{'perplexity':34} {figures['perplexity'] or float('inf'):8.2f} per token",
+        f"{'perplexity':34} {figures['perplexity'] or float('inf'):8.2f} per token ({figures['kind']})",
     ]
     if figures["bits_per_byte"] is not None:
         lines.append(f"{'bits per byte':34} {figures['bits_per_byte']:8.4f}")
-    compression = figures.get("compression") or {}
+    known = figures["bits_per_byte"] is not None  # else there is nothing to compare with
+    compression = (figures.get("compression") or {}) if known else {}
     for key, what in _COMPRESSORS.items():
         if key in compression:
             lines.append(f"{what:34} {compression[key]:8.4f} bits per byte")

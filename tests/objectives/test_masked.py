@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,15 @@ from telos.data.loader import LoaderPlan, LoaderSettings, steps
 from telos.data.order import sample_rng
 from telos.data.packing import collate
 from telos.errors import ConfigError, DataError
+from telos.evaluate.likelihood import NOTE_PSEUDO, score
 from telos.objectives import masked
 from telos.objectives.causal import Causal
 from telos.objectives.masked import Masked, MaskedSpanSettings
+from telos.objectives.next_sentence import NextSentence
 from telos.objectives.together import Together
 from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
 from telos.words import jieba
+from tests.contract import world
 from tests.contract.objective_checks import no_target_is_seen_by_its_predictor
 from tests.objectives.world import Pieces, answers, characters, draw
 
@@ -377,3 +381,15 @@ def test_a_window_must_hold_a_token() -> None:
     assert make().cut(3).length == 1
     with pytest.raises(ConfigError, match="set it to at least 3"):
         make().cut(2)
+
+
+def test_its_loss_is_said_to_be_no_likelihood(tmp_path: Path) -> None:
+    """And where nothing is asked for tokens, the loss is that of what is asked."""
+    tokenizer = world.vocabulary()
+    shards = world.write_shards(tmp_path, tokenizer)
+    for objective in (make(), NextSentence()):
+        network = world.built(world.make_model("encoder"), world.sizes_for(objective, tokenizer, 24))
+        found = score(network, objective, shards, tokenizer, window=24)
+        assert found.kind == "pseudo" and NOTE_PSEUDO in found.notes and found.bits_per_byte is None
+        (name,) = (head.name for head in objective.heads(tokenizer.size))
+        assert found.loss == pytest.approx(found.terms[name], rel=1e-6) and found.loss > 0.5

@@ -39,6 +39,10 @@ __all__ = ["EvaluateSettings", "Likelihood", "score"]
 Precision = Literal["float32", "bfloat16"]
 
 NOTE_END = "The bits of each document's end token are counted."
+NOTE_PSEUDO = (
+    "The loss is of what the objective asks, and not everything is asked from what precedes it: it is no "
+    "likelihood of the text, and compares only with losses of the same objective."
+)
 NOTE_LOSSY = "The vocabulary is lossy: what it cannot say costs nothing in bits per byte."
 NOTE_UNKNOWN = (
     "of the bytes of this split are unknown to the vocabulary and do not come back from the tokens: "
@@ -351,6 +355,8 @@ def _likelihood(
     if objective.scored == "exact":
         expected = sum(part.tokens for part in parts)
         assert tokens == expected, f"{tokens} tokens were asked where the split has {expected}"
+    if objective.scored == "pseudo":
+        notes = (*notes, NOTE_PSEUDO)
     if cut.end:
         notes = (*notes, NOTE_END)
     if not tokenizer.lossless:
