@@ -73,3 +73,175 @@ def spans_without_a_mark_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.objectives import span
 
     monkeypatch.setattr(span._spans, "check_marks", lambda *given: None)
+
+
+PREFIX, INFILL = "tests/objectives/test_prefix.py::", "tests/objectives/test_infill.py::"
+DENOISE, MIXTURE = "tests/objectives/test_denoise.py::", "tests/objectives/test_mixture.py::"
+
+
+@mutant(kills=f"{PREFIX}test_places_depend_on_what_they_may_see_and_on_nothing_else[3-2-0]", trap=15)
+def the_prefix_is_one_place_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bound is ambiguous: the first answer is seen by the place that is asked for it."""
+    from telos.objectives import _sequence
+    from tests.objectives import test_prefix
+
+    prefixed = _sequence.prefixed
+    monkeypatch.setattr(test_prefix, "prefixed", lambda ids, prefix: prefixed(ids, prefix + 1))
+
+
+@mutant(kills=f"{PREFIX}test_places_depend_on_what_they_may_see_and_on_nothing_else[3-3-2]", trap=15)
+def the_prefix_is_lost_after_the_first_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.models._layers import Block, Sight
+
+    forward, met = Block.forward, []
+
+    def causal_later(self: Any, x: Any, sight: Any, turn: Any, past: Any) -> Any:
+        first = not any(each is sight for each in met)
+        met.append(sight)
+        return forward(self, x, sight if first else Sight(None, causal=True), turn, past)
+
+    monkeypatch.setattr(Block, "forward", causal_later)
+
+
+@mutant(kills=f"{PREFIX}test_only_what_follows_the_prefix_is_asked", trap=15)
+def the_prefix_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import prefix
+
+    after = prefix._after
+
+    def all_of_it(piece: Any, length: int, sample: int) -> Any:
+        from dataclasses import replace
+
+        return replace(after(piece, 1, sample), main=after(piece, length, sample).main)
+
+    monkeypatch.setattr(prefix, "_after", all_of_it)
+
+
+@mutant(kills=f"{PREFIX}test_padding_and_company_change_nothing", trap=15)
+def padding_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_segments(query: Any, key: Any) -> Any:
+        return (key.order[:, None, :] <= query.order[:, :, None]).unsqueeze(1)
+
+    monkeypatch.setattr("telos.models._transformer.may_see", no_segments)
+
+
+@mutant(kills=f"{INFILL}test_cuts_fall_inside_of_words_and_tokens", trap=16)
+def texts_are_cut_between_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.tokenizer import Tokenizer
+
+    load = Tokenizer.__init__
+
+    def lossy(self: Any, *given: Any) -> None:
+        load(self, *given)
+        self.lossless = False
+
+    monkeypatch.setattr(Tokenizer, "__init__", lossy)
+
+
+@mutant(kills=f"{INFILL}test_the_longest_piece_fits_however_it_is_cut", trap=16)
+def marks_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telos.objectives.infill._PUT_ON", 1)
+
+
+@mutant(kills=f"{INFILL}test_no_character_is_cut[byte]", trap=16)
+def characters_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts between any two tokens, which may be bytes."""
+    from telos.objectives import infill
+
+    def anywhere(ids: Any, rng: np.random.Generator, tokenizer: Any) -> Any:
+        first, second = np.sort(rng.integers(0, len(ids), 2, endpoint=True))
+        return infill.Parts(ids[:first], ids[first:second], ids[second:])
+
+    monkeypatch.setattr(infill, "_cut", anywhere)
+
+
+@mutant(kills=f"{INFILL}test_undone_it_is_the_text[bpe]", trap=16)
+def the_last_piece_is_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces that end their document are left as they are."""
+    from telos.objectives.infill import Infill
+
+    example = Infill.example
+
+    def skipping(self: Any, read: Any, index: int, rng: Any, tokenizer: Any) -> Any:
+        last = read[index].ids[-1] == tokenizer.end
+        chosen = self.model_copy(update={"rate": 0.0}) if last else self
+        return example(chosen, read, index, rng, tokenizer)
+
+    monkeypatch.setattr(Infill, "example", skipping)
+
+
+@mutant(kills=f"{INFILL}test_the_shares_are_as_asked[0.9-0.25]", trap=16)
+def the_end_is_never_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import infill
+
+    arranged = infill._arranged
+    monkeypatch.setattr(
+        infill, "_arranged", lambda parts, end_first, tokenizer: arranged(parts, False, tokenizer)
+    )
+
+
+@mutant(kills=f"{DENOISE}test_the_modes_are_special_tokens_of_the_vocabulary", trap=17)
+def modes_cannot_be_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import denoise
+
+    monkeypatch.setattr(
+        denoise,
+        "_with_mode",
+        lambda denoiser, both, tokenizer: both._replace(read=np.append(tokenizer.mask, both.read)),
+    )
+
+
+@mutant(kills=f"{DENOISE}test_nothing_is_dropped_whatever_is_drawn[0-prefix]", trap=17)
+def what_does_not_fit_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces as the first denoiser likes them; what is said is cut to the window."""
+    from telos.objectives import denoise
+
+    cut = denoise.Denoise.cut
+    monkeypatch.setattr(
+        denoise.Denoise,
+        "cut",
+        lambda self, window: cut(self.model_copy(update={"of": self.of[:1]}), window),
+    )
+
+
+@mutant(kills=f"{DENOISE}test_denoisers_are_drawn_as_often_as_asked", trap=17)
+def shares_are_not_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.denoise import Denoise
+
+    example = Denoise.example
+
+    def evenly(self: Any, *given: Any) -> Any:
+        same = tuple(each.model_copy(update={"share": 1.0}) for each in self.of)
+        return example(self.model_copy(update={"of": same}), *given)
+
+    monkeypatch.setattr(Denoise, "example", evenly)
+
+
+@mutant(kills=f"{DENOISE}test_every_asked_token_counts_the_same", trap=17)
+def each_mode_is_normalised_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telos.objectives.denoise.per_head", lambda asked: asked)
+
+
+@mutant(kills=f"{MIXTURE}test_what_one_decoder_can_serve_is_mixed_in_one_run", trap=17)
+def mixtures_in_mixtures_count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head is looked for behind the first dot of a term, not the last."""
+
+    def first_dot(asked: Any) -> Any:
+        heads = {term: term.partition(".")[2] for term in asked}
+        return {term: sum(asked[o] for o in asked if heads[o] == heads[term]) for term in asked}
+
+    monkeypatch.setattr("telos.objectives.mixture.per_head", first_dot)
+
+
+@mutant(kills=f"{MIXTURE}test_what_one_decoder_can_serve_is_mixed_in_one_run", trap=17)
+def the_share_of_a_loss_is_logged_for_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.mixture import Mixture
+
+    monkeypatch.setattr(Mixture, "logged", Mixture.denominators)
+
+
+@mutant(kills=f"{MIXTURE}test_shares_move_from_the_start_to_the_recipes", trap=17)
+def shares_never_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.mixture import Mixture
+
+    monkeypatch.setattr(Mixture, "after", lambda self, passes: self)
