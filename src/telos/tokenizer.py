@@ -294,7 +294,11 @@ class Tokenizer:
     @cached_property
     def unknown(self) -> int | None:
         """The id that stands for what the vocabulary does not hold, where it has one."""
-        name = self._json["model"].get("unk_token")
+        model = self._json["model"]
+        if model["type"] == "Unigram":
+            place: int | None = model.get("unk_id")
+            return place
+        name = model.get("unk_token")
         return None if name is None else self._inner.token_to_id(name)
 
     def save(self, path: Path) -> None:

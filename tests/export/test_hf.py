@@ -288,6 +288,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
         ({"activation_function": "relu"}, "activation_function = 'relu'"),
         ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon"),
     ],
+    ids=["code", "path", "list", "text", "negative", "activation", "epsilon"],
 )
 def test_a_configuration_that_means_something_else_is_refused(
     changed: dict[str, Any], why: str, tmp_path: Path

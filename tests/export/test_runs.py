@@ -1,0 +1,95 @@
+"""Through the doors: a run is exported, another starts from it, goes on, and is refused when that changes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from telos.cli import app
+from telos.config import to_toml
+from telos.errors import ConfigError
+from telos.run import Run, fit, load_recipe, open_run
+from tests.export import theirs
+from tests.small import NARROW, SHRUNK, last_weights, write_texts
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_texts(tmp_path_factory.mktemp("text") / "texts")
+
+
+@pytest.fixture(scope="module")
+def finished(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    changes = [f"data.path={texts}", *SHRUNK, *NARROW["decoder"], "tokenizer.size=300", "name=small"]
+    return fit(load_recipe("gpt-small", changes), tmp_path_factory.mktemp("runs"))
+
+
+def test_the_command_writes_a_folder_and_its_figures(finished: Run) -> None:
+    done = CliRunner().invoke(app, ["export", str(finished.folder), "--to", "hf", "--json"])
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.stdout)
+    folder = finished.folder / "export" / "hf"
+    assert figures["folder"] == str(folder) and figures["text"] == "the test split"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"{figures['perplexity']['ours']:.6f}" in card and "bits per byte" in card
+    assert str(finished.folder) not in card + (folder / "config.json").read_text()
+    model = theirs.transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = theirs.transformers.AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("the cat", return_tensors="pt")["input_ids"]
+    assert ids[0, 0] == finished.tokenizer.begin and model(ids).logits.shape[-1] == finished.tokenizer.size
+
+
+def test_a_run_starts_from_a_folder_and_goes_on(finished: Run, texts: Path, tmp_path: Path) -> None:
+    """Its first loss is that of the model it starts from; resumed it is as if it had never stopped; with
+    other content it is refused by name; its own recipe says it all."""
+    source = finished.export("hf", tmp_path / "source")["folder"]
+    given = [f"model.from={source}", *SHRUNK, "train.optimizer.rate=1e-9", "name=on"]
+    recipe = load_recipe(texts, given)
+    assert recipe.model.width == 16 and recipe.model.origin and recipe.model.origin.content
+    assert load_recipe(_written(recipe, tmp_path)) == recipe
+    run = fit(recipe, tmp_path / "runs", device="cpu")
+    before, after = last_weights(finished), last_weights(run)
+    assert before.keys() == after.keys()
+    for name, tensor in after.items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=1e-6)
+    assert run.tokenizer.hash == finished.tokenizer.hash
+
+    more = fit(load_recipe(texts, [*given, "train.budget.steps=4"]), tmp_path / "runs", device="cpu")
+    assert more.outcome is not None and more.outcome.step == 4
+    assert open_run(more.folder, "cpu").generate(["the "], ["length=3"])
+
+    theirs_config = Path(source) / "config.json"
+    theirs_config.write_text(theirs_config.read_text() + "\n")
+    with pytest.raises(ConfigError, match=r"model\.from\.content"):
+        fit(load_recipe(texts, given), tmp_path / "runs", device="cpu")
+
+
+def _written(recipe: object, folder: Path) -> Path:
+    path = folder / "on.toml"
+    path.write_text(to_toml(recipe), encoding="utf-8")  # type: ignore[arg-type]
+    return path
+
+
+def test_what_does_not_go_with_a_source_is_refused(finished: Run, texts: Path, tmp_path: Path) -> None:
+    source = finished.export("hf", tmp_path / "source")["folder"]
+    for changes, why in (
+        (["model.name=gru"], "what is there is a decoder, not a gru"),
+        (["tokenizer.size=500"], "the vocabulary comes with the model"),
+        (["model.vectors=words.txt"], "leave one out"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            load_recipe(texts, [f"model.from={source}", *changes])
+    with pytest.raises(ConfigError, match=r"model\.from.*no such folder"):
+        load_recipe(texts, [f"model.from={tmp_path / 'nothing'}"])
+
+
+def test_a_run_starts_from_bert(texts: Path, tmp_path: Path) -> None:
+    """Fifty rows of a foreign vocabulary, and the second head that nothing here needs."""
+    folder = theirs.saved(theirs.bert(max_position_embeddings=16), tmp_path / "bert")
+    given = [f"model.from={folder}", "objective=masked", *SHRUNK, "name=bert"]
+    with pytest.warns(UserWarning, match="of the tokens of the (validation|test) split are unknown"):
+        run = fit(load_recipe(texts, given), tmp_path / "runs", device="cpu")
+    figures = run.export("hf")
+    assert figures["architecture"] == "bert" and figures["logits"]["float64"]["16"] < 1e-9
