@@ -332,3 +332,36 @@ def the_shared_table_is_pulled_two_ways(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(
         Tensor, "detach", lambda self: self if self.requires_grad and self.is_leaf else detach(self)
     )
+
+
+SPECULATIVE = "tests/generate/test_speculative.py::"
+
+
+@mutant(kills=f"{SPECULATIVE}test_the_text_is_that_of_left_to_right[9-0.7-decoder]", trap=23)
+def wrong_guesses_stay_in_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.models._transformer import Transformer
+
+    monkeypatch.setattr(Transformer, "unread", lambda self, state, places: state)
+
+
+@mutant(kills=f"{SPECULATIVE}test_a_wrong_guess_costs_what_is_behind_it_and_changes_nothing[2]")
+def guesses_are_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without looking at what would have been drawn."""
+    from telos.generate.speculative import _Guessed
+
+    def believing(self: Any, row: Any, guesses: Any, hidden: Any) -> int:
+        for right, logits in enumerate(self.network.logits(hidden).double().numpy()):
+            row.take(logits)
+            if row.finished or right == len(guesses):
+                return right
+            row.ids[-1] = guesses[right]
+        raise AssertionError
+
+    monkeypatch.setattr(_Guessed, "_check", believing)
+
+
+@mutant(kills=f"{SPECULATIVE}test_right_guesses_save_runs[4-7]")
+def nothing_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.generate.speculative import _Guessed
+
+    monkeypatch.setattr(_Guessed, "_guess", lambda self, row, hidden: [])

@@ -119,6 +119,11 @@ class Network(nn.Module, ABC):
         on the right (segment −1) leave the state of their last real place.
         """
 
+    def unread(self, state: Any, places: Tensor) -> Any:
+        """`state` as if those places of the last call that are true in `places` (B, T) had not been read;
+        `None` where a state cannot be taken apart, as that of recurrent networks."""
+        return None
+
     def forward(self, batch: Batch, state: Any = None) -> Answer:
         """A sum per term of what the batch asks."""
         hidden, state = self.encode(batch.main, batch.source, state, batch.continues)

@@ -184,6 +184,12 @@ class Transformer(Network):
         kept = not self.training and main.pattern != "full"
         return hidden, remember(main, past, tuple(layers)) if kept else None
 
+    def unread(self, state: Any, places: Tensor) -> Any:
+        """Their keys and values stay where they are and are not seen."""
+        assert isinstance(state, Cache)
+        read = state.seen.shape[1] - places.shape[1]
+        return state._replace(seen=state.seen & ~functional.pad(places, (read, 0)))
+
     def _views(self, main: Rows, past: Cache | None) -> tuple[View, View]:
         """Of a block that sees all it may, and of a local one."""
         whole = View(sight(main, past), self._turn(main.positions, self._base))

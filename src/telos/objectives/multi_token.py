@@ -17,11 +17,12 @@ residual layer, x + silu(W x), as in Medusa (Cai et al., 2024): a head gets only
 about, gathered, so it cannot look at others; and so the heads suit models without attention too. They share
 the projection where the model shares it with the embedding (`model.tied`).
 
-Held-out text is scored by head 1 alone.
+Held-out text is scored by head 1 alone. In generation the further heads guess ahead: the same text with fewer
+runs of the model (`generate/speculative.py`).
 """
 
 from dataclasses import replace
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -36,6 +37,8 @@ __all__ = ["MultiToken"]
 @final
 class MultiToken(Objective):
     """Predict the next tokens, several at once."""
+
+    decoded: ClassVar[str] = "speculative"
 
     tokens: int = Field(4, ge=1)
     """n: tokens that are predicted from each place; 1 is `causal`."""
