@@ -108,6 +108,7 @@ class Recipe(Settings):
             raise ValueError(
                 f"objective = {self.objective.name!r} needs a model that gives {_listed(missing)}; "
                 f"model = {self.model.name!r} gives {_listed(self.model.gives)}. {instead}"
+                f"{self.objective.otherwise(self.model.gives)}"
             )
         idle = self.model.needs - self.objective.requires()
         if idle:

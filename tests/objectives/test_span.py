@@ -14,6 +14,7 @@ from telos.errors import ConfigError
 from telos.objectives._base import Objective
 from telos.objectives._spans import Noise
 from telos.objectives.span import Span
+from telos.recipe import Recipe
 from telos.tokenizer import Tokenizer
 from tests.contract.objective_checks import CHECKS
 from tests.objectives.world import Pieces, answers, characters, draw
@@ -219,3 +220,12 @@ def test_a_prompt_is_a_text_with_a_gap_after_it(form: str) -> None:
         assert put.source is None and put.main.ids.tolist() == [*read_first, first]
         assert put.main.order.tolist() == [0] * len(read_first) + [1]
     assert set(put.ends) == set(others)
+
+
+def test_a_model_without_an_encoder_is_shown_the_other_form() -> None:
+    with pytest.raises(
+        ConfigError, match=r'These models do: .*encoder_decoder.* Or set objective.form = "prefix"'
+    ):
+        read(Recipe, {"objective": "span", "model": "decoder", "data": {"path": "x"}})
+    with pytest.raises(ConfigError, match=r"These models do: [^.]*\.$"):
+        read(Recipe, {"objective": "span", "model": "gru", "data": {"path": "x"}})

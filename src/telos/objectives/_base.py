@@ -83,6 +83,11 @@ class Objective(Member, ABC):
         `full`, `prefix`, `general`, `source`, `types`."""
         return frozenset({"causal"})
 
+    def otherwise(self, gives: frozenset[str]) -> str:
+        """What else can be set, as a sentence after a blank, where a model gives these capabilities and not
+        all that is required."""
+        return ""
+
     def extend(self, example: Example, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
         """`example`, made by another objective, with this one's asks added: the second half of `together`.
 

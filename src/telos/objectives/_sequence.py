@@ -46,6 +46,11 @@ FORM_NEEDS: dict[Form, frozenset[str]] = {
 Ids = NDArray[np.int64]
 
 
+def other_form(gives: frozenset[str]) -> str:
+    """For a model that cannot read a source."""
+    return ' Or set objective.form = "prefix".' if gives >= FORM_NEEDS["prefix"] else ""
+
+
 class Sequences(NamedTuple):
     """What is read, what is said then, and which tokens of that are asked."""
 

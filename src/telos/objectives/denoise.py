@@ -100,6 +100,9 @@ class Denoise(Objective):
     def requires(self) -> frozenset[str]:
         return FORM_NEEDS[self.form]
 
+    def otherwise(self, gives: frozenset[str]) -> str:
+        return _sequence.other_form(gives)
+
     def specials(self) -> tuple[str, ...]:
         modes = dict.fromkeys(f"<|{each.mode}|>" for each in self.of)
         return (*modes, *_spans.mark_names(self.marks))

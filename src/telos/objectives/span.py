@@ -67,6 +67,9 @@ class Span(Objective):
     def requires(self) -> frozenset[str]:
         return FORM_NEEDS[self.form]
 
+    def otherwise(self, gives: frozenset[str]) -> str:
+        return _sequence.other_form(gives)
+
     def specials(self) -> tuple[str, ...]:
         return _spans.mark_names(self.marks)
 
