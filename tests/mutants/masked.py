@@ -8,6 +8,8 @@ import pytest
 from tests.mutants import mutant
 
 MASKED = "tests/objectives/test_masked.py::"
+PAIRS = "tests/objectives/test_pairs.py::"
+HYBRID = "tests/objectives/test_hybrid.py::"
 TOKENIZER = "tests/test_tokenizer.py::"
 
 
@@ -169,3 +171,132 @@ def a_rate_moves_by_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 @mutant(kills=f"{MASKED}test_words_at_the_edges_are_hidden_as_often_as_others")
 def runs_are_laid_on_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(np, "roll", lambda array, by: array)
+
+
+@mutant(
+    kills=f"{PAIRS}test_negatives_are_never_of_the_same_document_and_as_many_as_positives[2]",
+    trap=12,
+)
+def negatives_may_be_of_the_same_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any piece will do."""
+    from telos.objectives import next_sentence
+
+    monkeypatch.setattr(next_sentence, "_elsewhere", lambda read, document, rng: int(rng.integers(len(read))))
+
+
+@mutant(kills=f"{PAIRS}test_one_document_is_refused_whatever_is_drawn", trap=12)
+def a_single_document_serves_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some tries in vain the same document is taken."""
+    from telos.errors import DataError
+    from telos.objectives import next_sentence
+
+    elsewhere = next_sentence._elsewhere
+
+    def patient(read: Any, document: int, rng: Any) -> int:
+        try:
+            return elsewhere(read, document, rng)
+        except DataError:
+            return 0
+
+    monkeypatch.setattr(next_sentence, "_elsewhere", patient)
+
+
+@mutant(kills=f"{PAIRS}test_yes_and_no_are_equally_frequent[NextSentence]", trap=12)
+def no_is_more_frequent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is yes only where another draw says so as well."""
+    from telos.objectives._pairs import Pairs
+
+    example = Pairs.example
+
+    def skewed(self: Any, read: Any, index: int, rng: Any, tokenizer: Any) -> Any:
+        class Skewed:
+            def integers(self, *given: int) -> int:
+                return int(rng.random() < 0.45) if given == (2,) else int(rng.integers(*given))
+
+            def choice(self, *given: Any) -> Any:
+                return rng.choice(*given)
+
+        return example(self, read, index, Skewed(), tokenizer)
+
+    monkeypatch.setattr(Pairs, "example", skewed)
+
+
+@mutant(kills=f"{PAIRS}test_pairs_fit_their_window_and_neither_is_empty[16-NextSentence]", trap=12)
+def the_marks_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.batch import Cut
+    from telos.objectives._pairs import Pairs
+
+    cut = Pairs.cut
+
+    def longer(self: Any, window: int) -> Cut:
+        return Cut(length=cut(self, window).length + 3)
+
+    monkeypatch.setattr(Pairs, "cut", longer)
+
+
+@mutant(kills=f"{PAIRS}test_neither_length_nor_end_gives_the_answer_away[60]", trap=12)
+def negatives_end_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a pair that ends in the middle of a sentence is a false one."""
+    from telos.objectives import next_sentence
+
+    def cut_off(other: Any, pair: Any, rng: Any) -> Any:
+        begin = int(rng.choice(next_sentence.ends(other)[:-1])) if len(next_sentence.ends(other)) > 1 else 0
+        return other.part(begin, begin + len(pair.second.ids))
+
+    monkeypatch.setattr(next_sentence, "_alike", cut_off)
+
+
+@mutant(kills=f"{PAIRS}test_masked_extends_a_pair_by_whole_words[next_sentence]", trap=10)
+def a_pair_forgets_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each token is taken for the beginning of a word."""
+    from telos.objectives import _framing
+
+    laid = _framing._laid
+    monkeypatch.setattr(_framing, "_laid", lambda parts: np.ones_like(laid(parts)))
+
+
+@mutant(kills=f"{HYBRID}test_a_hidden_token_is_asked_at_the_place_before_it", trap=17)
+def the_masked_half_is_not_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import hybrid
+
+    asking = hybrid.asking
+    monkeypatch.setattr(hybrid, "asking", lambda row, ids, at, of: asking(row, ids, of, of))
+
+
+@mutant(kills=f"{HYBRID}test_the_causal_half_is_causal_to_the_bit", trap=17)
+def the_causal_half_has_masks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from telos.objectives.causal import Causal
+    from telos.objectives.hybrid import Hybrid
+
+    example = Hybrid.example
+
+    def noisy(self: Any, read: Any, index: int, rng: Any, tokenizer: Any) -> Any:
+        made = example(self, read, index, rng, tokenizer)
+        if made.pattern != Causal().example(read, index, rng, tokenizer).pattern:
+            return made
+        ids = made.main.ids.copy()
+        ids[-1] = tokenizer.mask
+        return replace(made, main=replace(made.main, ids=ids))
+
+    monkeypatch.setattr(Hybrid, "example", noisy)
+
+
+@mutant(kills=f"{HYBRID}test_the_halves_are_drawn_by_their_share[0.9375]", trap=17)
+def halves_are_drawn_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.hybrid import Hybrid
+
+    example = Hybrid.example
+    monkeypatch.setattr(
+        Hybrid,
+        "example",
+        lambda self, *given: example(self.model_copy(update={"share": 0.5}), *given),
+    )
+
+
+@mutant(kills=f"{HYBRID}test_nobody_sees_what_it_is_asked", trap=4)
+def the_hybrid_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.masked import Masked
+
+    monkeypatch.setattr(Masked, "replaced", lambda self, ids, *given: ids)
