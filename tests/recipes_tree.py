@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import telos
 from telos import models, objectives, optim
-from telos.config import Settings, read
+from telos.config import Settings, override, read
 from telos.errors import ConfigError
 from telos.find import find, names
 from telos.models._base import Model
@@ -139,7 +139,7 @@ def _full() -> list[dict[str, Any]]:
     tables: list[dict[str, Any]] = [{"data": {"source": "python_library"}}, text]
     for name in names(objectives):
         settings = made_of.get(name, {})
-        table = {"objective": {"name": name, **settings}, "model": {"name": _model_for(name, settings)}}
+        table = {"objective": {"name": name, **settings}, "model": _model_for(name, settings)}
         tables.append({**text, **table})
     tables += [{**text, "model": {"name": name}, "objective": _serving(name)} for name in names(models)]
     tables += [{**text, "train": {"optimizer": name, "budget": {"steps": 9}}} for name in names(optim)]
@@ -147,10 +147,12 @@ def _full() -> list[dict[str, Any]]:
     return [read(Recipe, table).table() for table in tables]
 
 
-def _model_for(objective: str, settings: Mapping[str, Any]) -> str:
+def _model_for(objective: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A model for it: the decoder, or the first one that serves."""
-    fit = models_that_fit(read(find(objectives, objective, Objective), settings))
-    return "decoder" if "decoder" in fit else fit[0]
+    wanted = read(find(objectives, objective, Objective), settings)
+    fit = models_that_fit(wanted)
+    types = {"types": 2} if "types" in wanted.requires() else {}
+    return {"name": "decoder" if "decoder" in fit else fit[0], **types}
 
 
 def _serving(model: str) -> str:

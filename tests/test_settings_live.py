@@ -88,7 +88,7 @@ BASES: dict[str, dict[str, Any]] = {
         **put(
             _COMMON,
             "objective",
-            {"name": "hybrid", "masked": {"unit": "span", "start": {"rate": 0.5, "passes": 1.0}}},
+            {"name": "hybrid", "masked": {"unit": "span", "start": {"rate": 0.9, "passes": 0.02}}},
         ),
         "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2},
     },

@@ -253,4 +253,5 @@ def _on_a_ring(count: int, lengths: Ids, rng: np.random.Generator) -> Ids:
 
 
 def _within(places: Ids, part: slice) -> Ids:
-    return places[(places >= part.start) & (places < part.stop)]
+    within: Ids = places[(places >= part.start) & (places < part.stop)]
+    return within
