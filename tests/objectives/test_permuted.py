@@ -78,7 +78,7 @@ def test_a_query_sees_what_came_before_and_never_its_own_token(
     network.embedding.register_forward_hook(lambda module, given, out: kept.append(out))
     main = collate([[other, example]]).main
     states, _ = network.encode(main)
-    first, content = len(other.main), int(example.main.seen.sum())
+    first, content = len(other.main), len(example.main) - len(example.asks[0].at)
     assert len(example.asks[0].at) == (2 if hidden else 5)
     for query in example.asks[0].at.tolist():
         (slope,) = torch.autograd.grad(states[0, first + query].square().sum(), kept[0], retain_graph=True)
