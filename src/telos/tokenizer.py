@@ -387,8 +387,8 @@ def check_size(settings: TokenizerSettings, specials: Sequence[str] = ()) -> Non
 
 
 def _begin(at: Ids, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which tokens (n, 2) begin at one of `places`, or after it where only what no token holds, such as blanks,
-    lies between."""
+    """Which tokens (n, 2) begin at one of `places`, or after it where only what no token holds, such as
+    blanks, lies between."""
     until = np.maximum.accumulate(at[:, 1]) if len(at) else at[:, 1]
     before = np.concatenate([np.zeros(min(1, len(at)), np.int64), until[:-1]])
     found: NDArray[np.bool_] = np.searchsorted(places, before) < np.searchsorted(

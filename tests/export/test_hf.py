@@ -369,8 +369,10 @@ def test_the_hub_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with pytest.raises(ConfigError, match=r"could not be fetched from the hub.*no network"):
         describe("somebody/model")
     assert asked[0][0] == "somebody/model" and not [p for p in asked[0][1] if "bin" in p or p == "*"]
-    with pytest.raises(ConfigError, match="no such folder"):
-        describe(str(tmp_path / "nothing"))
+    for nothing in (str(tmp_path / "nothing"), "gpt2"):
+        with pytest.raises(ConfigError, match=r"no such folder.*OWNER/NAME"):
+            describe(nothing)
+    assert len(asked) == 1
     monkeypatch.setattr(
         huggingface_hub,
         "snapshot_download",

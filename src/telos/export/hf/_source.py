@@ -118,8 +118,11 @@ def _folder(source: str) -> Path:
     path = Path(source)
     if path.is_dir():
         return path
-    if path.exists() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", source):
-        raise ConfigError(f"model.from = {source!r}: there is no such folder.")
+    if path.exists() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", source):
+        raise ConfigError(
+            f"model.from = {source!r}: there is no such folder. A model on the hub of Hugging Face is named "
+            "with its owner: OWNER/NAME."
+        )
     return _fetched(source)
 
 
