@@ -365,10 +365,10 @@ def _train(recipe: "Recipe", runs: Path, *, new: bool, device: str, as_json: boo
 
 
 def _summary(run: "Run", figures: dict[str, Any]) -> str:
-    samples = (run.folder / "samples.txt").read_text(encoding="utf-8")
+    path = run.folder / "samples.txt"  # not there where the model says no tokens
+    samples = ["", path.read_text(encoding="utf-8").rstrip()] if path.exists() else []
     scores = figures["evaluation"]["test"]
-    parts = [samples.rstrip(), *_score_lines(scores), f"Report: {run.folder / 'report.html'}"]
-    return "\n".join(["", *parts])
+    return "\n".join([*samples, *_score_lines(scores), f"Report: {run.folder / 'report.html'}"])
 
 
 def _measure_line(key: str, value: Any) -> str:
@@ -386,9 +386,16 @@ def _score_lines(figures: dict[str, Any]) -> list[str]:
         f"{figures['split']} split: {figures['documents']:,} documents, {figures['bytes']:,} bytes, "
         f"{figures['tokens']:,} tokens; "
         f"window {figures['window']}, stride {figures['stride']}; weights of step {figures['step']}",
-        f"{'loss':34} {figures['loss']:8.4f} nats per token ({figures['kind']})",
-        f"{'perplexity':34} {figures['perplexity'] or float('inf'):8.2f} per token ({figures['kind']})",
     ]
+    if figures["tokens"]:
+        lines += [
+            f"{'loss':34} {figures['loss']:8.4f} nats per token ({figures['kind']})",
+            f"{'perplexity':34} {figures['perplexity'] or float('inf'):8.2f} per token ({figures['kind']})",
+        ]
+    else:
+        lines += [
+            f"{f'loss of {term}':34} {x:8.4f} nats per question" for term, x in figures["terms"].items()
+        ]
     if figures["bits_per_byte"] is not None:
         lines.append(f"{'bits per byte':34} {figures['bits_per_byte']:8.4f}")
     known = figures["bits_per_byte"] is not None  # else there is nothing to compare with

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from telos.batch import Batch, HeadSpec
+from telos.cli import _summary
 from telos.config import override, read
 from telos.data.packing import collate, pack
 from telos.errors import ConfigError
@@ -253,6 +255,7 @@ def test_both_train_are_evaluated_and_resume_to_the_bit(tmp_path: Path) -> None:
         assert line["loss"] == pytest.approx(line["loss.tokens"] + 50 * line["loss.replaced"], rel=1e-6)
     figures = whole.figures()["evaluation"]["test"]
     assert set(figures["terms"]) == {"replaced"} and 0 < figures["terms"]["replaced"] < 2
+    assert re.search(r"loss of replaced +\d\.\d{4} nats per question", _summary(whole, whole.figures()))
     opened = open_run(whole.folder)
     assert opened.partners["generator"].embedding.weight.shape == (opened.tokenizer.size, 8)
     assert opened.evaluate("test")["terms"] == pytest.approx(figures["terms"])
