@@ -92,6 +92,22 @@ BASES: dict[str, dict[str, Any]] = {
         ),
         "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2},
     },
+    "diffusion": {
+        **put(_COMMON, "objective", {"name": "diffusion"}),
+        "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2},
+    },
+    "multi_token": {
+        **put(_COMMON, "objective", {"name": "multi_token", "tokens": 2}),
+        "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2},
+    },
+    "permuted": {
+        **put(_COMMON, "objective", {"name": "permuted", "one_in": 2}),
+        "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2},
+    },
+    "replaced": {
+        **put(_COMMON, "objective", {"name": "replaced"}),
+        "model": {"name": "encoder", "width": 16, "depth": 1, "heads": {"count": 2}},
+    },
     "mixture": {
         **put(_COMMON, "objective", {"name": "mixture", "of": ["causal", {"name": "causal", "end": False}]}),
         "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2},
@@ -131,7 +147,8 @@ def fingerprint_of(run: telos.Run) -> str:
     card = json.loads((run.folder / "card.json").read_text())
     files = sorted(path.name for path in [*run.folder.iterdir(), *(run.folder / "checkpoints").iterdir()])
     figures = json.loads((run.folder / "evaluation.json").read_text())
-    samples = json.loads((run.folder / "samples.json").read_text())
+    drawn = run.folder / "samples.json"  # not there where the model says no tokens
+    samples = json.loads(drawn.read_text()) if drawn.exists() else []
     parts = [run.folder.name, log, {**card, "key": ""}, files, figures, samples]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
