@@ -16,7 +16,18 @@ from telos import __version__, cli
 from tests.small import NARROW, SHRUNK, write_texts
 
 TINY = (*SHRUNK, *NARROW["decoder"], "tokenizer.size=300")
-COMMANDS = ("demo", "prepare", "train", "evaluate", "generate", "neighbours", "recipes", "doctor")
+COMMANDS = (
+    "demo",
+    "prepare",
+    "train",
+    "evaluate",
+    "generate",
+    "neighbours",
+    "compare",
+    "export",
+    "recipes",
+    "doctor",
+)
 
 
 class Done(NamedTuple):

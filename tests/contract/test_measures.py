@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 
 from telos import evaluate, generate, objectives
-from telos.find import find, names
-from telos.objectives._base import Objective
+from telos.find import names
+from tests.contract import world
 
 
 def module(package: ModuleType, name: str) -> ModuleType:
@@ -39,4 +39,4 @@ def test_a_decoder_takes_the_same_things(name: str) -> None:
 
 @pytest.mark.parametrize("name", names(objectives))
 def test_each_objective_names_a_decoder_that_is_there(name: str) -> None:
-    assert find(objectives, name, Objective).decoded in names(generate)
+    assert world.make_objective(name).decoded in names(generate)

@@ -109,7 +109,7 @@ def test_decay_shrinks_matrices_and_nothing_else(name: str) -> None:
 def test_it_trains_every_model(name: str) -> None:
     for model in world.NAMES_OF_MODELS:
         network = network_of(model)
-        optimizer: Optimizer = find(optim, name, Optimizer)(rate=0.3 if name == "sgd" else 0.01)
+        optimizer: Optimizer = find(optim, name, Optimizer)(rate=0.05 if name == "sgd" else 0.01)
         built = optimizer.build(parameter_groups({"main": network}, optimizer.decay))
         batch = batch_of(10, 12)
         losses = []
