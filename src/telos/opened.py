@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from telos import generate, models
+from telos import generate
 from telos.config import override, read
 from telos.data.prepare import Prepared, found, key_of
 from telos.data.prepare import prepare as prepare_text
@@ -22,7 +22,7 @@ from telos.evaluate.likelihood import EvaluateSettings, Likelihood, score
 from telos.explain.neighbours import Neighbours, neighbours
 from telos.export._base import Held, Trained
 from telos.export._base import write as write_export
-from telos.find import find, load
+from telos.find import load
 from telos.folder import (
     LOST,
     evaluated_step,
@@ -368,26 +368,10 @@ def sizes_of(recipe: Recipe, tokenizer: Tokenizer) -> Sizes:
 
 
 def partner_of(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) -> tuple[Model, Sizes]:
-    """What an objective's other model is, where it is no finished run's.
-
-    Raises:
-        ConfigError: its settings are wrong, or it cannot read the rows of the main one.
-    """
-    model, sizes = recipe.model, sizes_of(recipe, tokenizer)
-    if partner.model is not None:
-        rest = dict(partner.model)
-        kind = str(rest.pop("name", model.name))
-        as_it_is = model.model_copy(update={"origin": None, "vectors": None}).table()
-        table = {**(as_it_is if kind == model.name else {}), **rest}
-        model = read(find(models, kind, Model), table, f"objective.{name}")
-    missing = recipe.objective.requires() - model.gives
-    if missing:
-        raise ConfigError(
-            f"objective.{name}.name = {model.name!r}: must give {', '.join(sorted(missing))}, as model = "
-            f"{recipe.model.name!r} does."
-        )
+    """What an objective's other model is, where it is no finished run's, and its sizes."""
+    sizes = sizes_of(recipe, tokenizer)
     heads = tuple(replace(head, outputs=head.outputs or tokenizer.size) for head in partner.heads)
-    return model, sizes._replace(heads=heads or sizes.heads)
+    return recipe.model_of(name, partner), sizes._replace(heads=heads or sizes.heads)
 
 
 def built(model: Model, sizes: Sizes) -> Network:

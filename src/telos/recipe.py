@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from telos import models, objectives
-from telos.config import Settings, member
+from telos.config import Settings, member, read
 from telos.data.settings import DataSettings
 from telos.errors import ConfigError, TelosError
 from telos.evaluate.likelihood import EvaluateSettings
@@ -16,7 +16,7 @@ from telos.find import find, names
 from telos.generate.left_to_right import GenerateSettings
 from telos.losses import LossSettings
 from telos.models._base import Model
-from telos.objectives._base import Objective
+from telos.objectives._base import Objective, Partner
 from telos.tokenizer import TokenizerSettings
 from telos.train.settings import TrainSettings
 
@@ -98,7 +98,37 @@ class Recipe(Settings):
     def _fits_together(self) -> "Recipe":
         self._check_sight()
         self._check_windows()
+        for name, partner in self.objective.partners().items():
+            if not partner.run:
+                self._check_partner(name, partner)
         return self
+
+    def _check_partner(self, name: str, partner: Partner) -> None:
+        try:
+            self.model_of(name, partner)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    def model_of(self, name: str, partner: Partner) -> Model:
+        """What an objective's other model is, where it is no finished run's: its settings over the model's.
+
+        Raises:
+            ConfigError: its settings are wrong, or it cannot read the rows of the main one.
+        """
+        model = self.model
+        if partner.model is not None:
+            rest = dict(partner.model)
+            kind = str(rest.pop("name", model.name))
+            as_it_is = model.model_copy(update={"origin": None, "vectors": None}).table()
+            table = {**(as_it_is if kind == model.name else {}), **rest}
+            model = read(find(models, kind, Model), table, f"objective.{name}")
+        missing = self.objective.requires() - model.gives
+        if missing:
+            raise ConfigError(
+                f"objective.{name}.name = {model.name!r}: must give {', '.join(sorted(missing))}, as model = "
+                f"{self.model.name!r} does."
+            )
+        return model
 
     def _check_sight(self) -> None:
         missing = self.objective.requires() - self.model.gives
