@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import telos
 from telos import models, objectives, optim
-from telos.config import Settings, override, read
+from telos.config import Settings, read
 from telos.errors import ConfigError
 from telos.find import find, names
 from telos.models._base import Model

@@ -115,7 +115,7 @@ class Recipe(Settings):
         Raises:
             ConfigError: its settings are wrong, or it cannot read the rows of the main one.
         """
-        model = self.model
+        model: Model = self.model
         if partner.model is not None:
             rest = dict(partner.model)
             kind = str(rest.pop("name", model.name))
@@ -181,7 +181,9 @@ class Recipe(Settings):
 def _resolved(given: Any) -> Any:
     """The recipe with what its `model.from` stands for written out; as it is where that was done before."""
     model = given.get("model") if isinstance(given, Mapping) else None
-    origin = model.get("from") if isinstance(model, Mapping) else None
+    if not isinstance(model, Mapping):
+        return given
+    origin = model.get("from")
     origin = {"source": origin} if isinstance(origin, str) else origin
     if not isinstance(origin, Mapping) or not isinstance(origin.get("source"), str) or origin.get("content"):
         return given
