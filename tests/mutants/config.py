@@ -11,11 +11,13 @@ LIVE = "tests/test_settings_live.py::test_every_setting_changes_what_a_run_says"
 
 @mutant(kills="tests/test_config.py::test_every_misspelt_key_is_refused_with_a_suggestion", trap=39)
 def unknown_keys_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.config import Settings, read
+    from telos.config import Member, Settings, read
 
     def lax(kind: type[Settings], given: dict[str, Any], source: str = "") -> Settings:
         def known(kind: Any, table: Any) -> Any:
             if not (isinstance(table, dict) and isinstance(kind, type) and issubclass(kind, Settings)):
+                return table
+            if issubclass(kind, Member):  # what it is stands in it
                 return table
             fields = kind.model_fields
             return {
@@ -29,7 +31,7 @@ def unknown_keys_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills="tests/test_config.py::test_what_is_wrong_is_named", trap=39)
 def nothing_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("telos.config.suggestion", lambda wrong, known: "")
+    monkeypatch.setattr("telos.config.nearest", lambda wrong, known, *rest: "")
 
 
 @mutant(kills="tests/test_config.py::test_overrides_do_what_tables_do")
@@ -56,13 +58,16 @@ def newer_recipes_are_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{LIVE}[loss.smoothing]", trap=39)
 def the_loss_settings_get_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos import run
+    from telos import opened, run
     from telos.losses import LossSettings
 
     whole = run.sizes_of
-    monkeypatch.setattr(
-        run, "sizes_of", lambda recipe, tokenizer: whole(recipe, tokenizer)._replace(loss=LossSettings())
-    )
+    for module in (opened, run):
+        monkeypatch.setattr(
+            module,
+            "sizes_of",
+            lambda recipe, tokenizer: whole(recipe, tokenizer)._replace(loss=LossSettings()),
+        )
 
 
 @mutant(kills=f"{LIVE}[seed]", trap=39)
