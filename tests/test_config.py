@@ -196,3 +196,11 @@ def test_a_newer_recipe_is_refused() -> None:
     with pytest.raises(ConfigError, match=rf"version: {newer} is newer.*[Uu]pgrade"):
         read(Recipe, {"version": newer, "quantum": {"flux": 3}})
     assert FULL[0]["version"] == newer - 1
+
+
+def test_settings_of_another_decoder_are_refused() -> None:
+    """What would do nothing is not taken: in a recipe, and where text is asked for."""
+    table = {"data": {"path": "x"}, "generate": {"unmask": {"steps": 3}}}
+    with pytest.raises(ConfigError, match=r"generate.unmask does nothing here.*'left_to_right'"):
+        read(Recipe, table)
+    assert read(Recipe, {**table, "objective": "diffusion"}).generate.unmask.steps == 3

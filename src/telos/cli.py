@@ -235,6 +235,9 @@ def generate(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the settings of generation.")
     ] = None,
+    after: Annotated[
+        str | None, typer.Option(help="Fill the gap between the prompt and this, and go no further.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed and prompt give the same text.")] = 0,
     device: _Device = "auto",
     as_json: _Json = False,
@@ -251,14 +254,16 @@ def generate(
                 f"write --set {text.removeprefix('generate.')}"
             )
     opened = _open(run, device)
+    asked = texts if after is None else [(before, after) for before in texts]
     if as_json:
-        _print([asdict(sample) for sample in opened.generate(texts, settings or [], seed=seed)], "", as_json)
+        _print([asdict(sample) for sample in opened.generate(asked, settings or [], seed=seed)], "", as_json)
         return
     several = len(texts) > 1 or opened.generate_settings(settings or []).samples > 1
     if not several:
         print(texts[0], end="")
-    samples = opened.generate(texts, settings or [], seed=seed, stream=None if several else _stream)
-    print("\n\n".join(sample.prompt + sample.text for sample in samples) if several else "")
+    samples = opened.generate(asked, settings or [], seed=seed, stream=None if several else _stream)
+    whole = [sample.prompt + sample.text + sample.after for sample in samples]
+    print("\n\n".join(whole) if several else samples[0].after)
 
 
 @app.command()

@@ -10,7 +10,6 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from telos import generate
 from telos.config import override, read
 from telos.data.prepare import Prepared, found, key_of
 from telos.data.prepare import prepare as prepare_text
@@ -22,7 +21,6 @@ from telos.evaluate.likelihood import EvaluateSettings, Likelihood, score
 from telos.explain.neighbours import Neighbours, neighbours
 from telos.export._base import Held, Trained
 from telos.export._base import write as write_export
-from telos.find import load
 from telos.folder import (
     LOST,
     evaluated_step,
@@ -34,7 +32,9 @@ from telos.folder import (
     write_json,
     write_text,
 )
-from telos.generate.left_to_right import GenerateSettings, OnText, Sample
+from telos.generate._base import generate
+from telos.generate._rows import Gap, OnText, Sample
+from telos.generate._settings import GenerateSettings
 from telos.models._base import Model, Network, Sizes
 from telos.objectives._base import Partner
 from telos.recipe import Recipe
@@ -223,7 +223,7 @@ class Run:
 
     def generate(
         self,
-        prompts: Sequence[str] = ("",),
+        prompts: Sequence[str | tuple[str, str]] = ("",),
         overrides: Iterable[str] = (),
         *,
         seed: int | None = None,
@@ -232,8 +232,13 @@ class Run:
         """Texts that go on from the prompts, by the recipe's
         settings of generation with `overrides` laid over them.
 
+        Args:
+            prompts: how each text begins; or, as (before, after), what stands around a gap that is to be
+                filled.
+
         Raises:
-            ConfigError: a setting of generation is wrong, or the model says no tokens.
+            ConfigError: a setting of generation is wrong, the model says no tokens, or has not learned to
+                fill a gap.
         """
         if not self._says_tokens:
             raise ConfigError(
@@ -242,18 +247,16 @@ class Run:
             )
         settings = self.generate_settings(overrides)
         endless = "carries" in self.recipe.model.gives
-        decoder = load(generate, self.recipe.objective.decoded)
-        samples: list[Sample] = decoder.generate(
+        return generate(
             self.network,
             self.tokenizer,
-            list(prompts),
+            [prompt if isinstance(prompt, str) else Gap(*prompt) for prompt in prompts],
             settings,
             seed=self.recipe.seed if seed is None else seed,
             objective=self.recipe.objective,
             window=0 if endless else self.recipe.train.window,
             stream=stream,
         )
-        return samples
 
     @property
     def _says_tokens(self) -> bool:

@@ -13,7 +13,8 @@ from telos.data.settings import DataSettings
 from telos.errors import ConfigError, TelosError
 from telos.evaluate.likelihood import EvaluateSettings
 from telos.find import find, names
-from telos.generate.left_to_right import GenerateSettings
+from telos.generate._base import check_settings
+from telos.generate._settings import GenerateSettings
 from telos.losses import LossSettings
 from telos.models._base import Model
 from telos.objectives._base import Objective, Partner
@@ -98,6 +99,10 @@ class Recipe(Settings):
     def _fits_together(self) -> "Recipe":
         self._check_sight()
         self._check_windows()
+        try:
+            check_settings(self.generate, self.objective.decoded)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
         for name, partner in self.objective.partners().items():
             if not partner.run:
                 self._check_partner(name, partner)

@@ -8,7 +8,10 @@ from types import ModuleType
 import pytest
 
 from telos import evaluate, generate, objectives
-from telos.find import names
+from telos.config import Settings
+from telos.find import find, names
+from telos.generate._base import Decoder
+from telos.generate._settings import GenerateSettings
 from tests.contract import world
 
 
@@ -31,10 +34,14 @@ def test_a_measure_gives_plain_data(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names(generate))
-def test_a_decoder_takes_the_same_things(name: str) -> None:
-    found = module(generate, name)
-    taken = list(inspect.signature(found.generate).parameters)
-    assert taken[:4] == ["network", "tokenizer", "prompts", "settings"] and {"seed", "stream"} <= set(taken)
+def test_a_decoder_makes_rows_grow_and_reads_tables_that_there_are(name: str) -> None:
+    found = find(generate, name, Decoder)
+    assert found.advance is not Decoder.advance
+    assert found.reads <= {n for n, f in GenerateSettings.model_fields.items() if is_table(f.annotation)}
+
+
+def is_table(kind: object) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, Settings)
 
 
 @pytest.mark.parametrize("name", names(objectives))

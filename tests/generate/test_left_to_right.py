@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from telos.batch import Asked, Cut, Example, Rows, Side
 from telos.config import override, read
 from telos.errors import ConfigError
-from telos.generate.left_to_right import GenerateSettings, draw, generate, held_back, kept
+from telos.generate._base import generate
+from telos.generate._rows import draw, held_back, kept
+from telos.generate._settings import GenerateSettings
 from telos.models._base import Initial, Model, Network
 from telos.models.encoder_decoder import EncoderDecoder
 from telos.objectives._base import Objective, Prompt, after_begin
@@ -415,7 +417,7 @@ def test_only_what_may_become_a_stop_string_is_held_back(
 
 def test_samples_are_plain_data(tokenizer: Tokenizer) -> None:
     sample, _ = recited(tokenizer, tokenizer.encode("a").tolist())
-    assert sample.table().keys() == {"prompt", "text", "ids", "finished", "logprob"}
+    assert sample.table().keys() == {"prompt", "text", "after", "ids", "finished", "logprob"}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from telos.batch import Rows
-from telos.generate import left_to_right, speculative
-from telos.generate.left_to_right import GenerateSettings
+from telos.generate._base import generate
+from telos.generate._settings import GenerateSettings
 from telos.models._base import Network
 from telos.objectives.multi_token import MultiToken
 from tests.contract import world
@@ -28,7 +28,7 @@ def made(model: str, tokens: int = 4, seed: int = 0, window: int = 16) -> Networ
     return network
 
 
-def runs(network: Network, decoder: Any, **settings: Any) -> tuple[Any, int]:
+def runs(network: Network, decoder: str, **settings: Any) -> tuple[Any, int]:
     """The samples, and how often the model was run."""
     count, encode = [0], network.encode
 
@@ -38,9 +38,8 @@ def runs(network: Network, decoder: Any, **settings: Any) -> tuple[Any, int]:
 
     network.encode = counted  # type: ignore[method-assign]
     prompts, window = settings.pop("prompts", PROMPTS), settings.pop("window", 16)
-    samples = decoder.generate(
-        network, VOCABULARY, prompts, GenerateSettings(**settings), seed=3, window=window
-    )
+    chosen = GenerateSettings(**settings)
+    samples = generate(network, VOCABULARY, prompts, chosen, seed=3, window=window, decoder=decoder)
     network.encode = encode  # type: ignore[method-assign]
     return samples, count[0]
 
@@ -54,8 +53,8 @@ def test_the_text_is_that_of_left_to_right(model: str, temperature: float, lengt
     for seed in range(3):
         network = made(model, seed=seed)
         chosen = {"temperature": temperature, "length": length, "samples": 2, "window": window}
-        plain, _ = runs(network, left_to_right, **chosen)
-        guessed, _ = runs(network, speculative, **chosen)
+        plain, _ = runs(network, "left_to_right", **chosen)
+        guessed, _ = runs(network, "speculative", **chosen)
         for ours, theirs in zip(guessed, plain, strict=True):
             assert (ours.ids, ours.text, ours.finished) == (theirs.ids, theirs.text, theirs.finished)
             assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-6)
@@ -91,8 +90,8 @@ class Straight(Network):
 def test_right_guesses_save_runs(tokens: int, expected: int) -> None:
     """24 tokens: the first run knows one, each run after it as many as there are heads."""
     network = Straight(tokens)
-    samples, count = runs(network, speculative, prompts=["a"], length=24, temperature=0, window=0)
-    plain, slow = runs(network, left_to_right, prompts=["a"], length=24, temperature=0, window=0)
+    samples, count = runs(network, "speculative", prompts=["a"], length=24, temperature=0, window=0)
+    plain, slow = runs(network, "left_to_right", prompts=["a"], length=24, temperature=0, window=0)
     assert samples == plain and len(samples[0].ids) == 24
     assert slow == 24 and count == expected
 
@@ -100,27 +99,27 @@ def test_right_guesses_save_runs(tokens: int, expected: int) -> None:
 @pytest.mark.parametrize("wrong", [1, 2, 3])
 def test_a_wrong_guess_costs_what_is_behind_it_and_changes_nothing(wrong: int) -> None:
     network = Straight(4, wrong)
-    samples, count = runs(network, speculative, prompts=["a"], length=24, temperature=0, window=0)
-    plain, _ = runs(network, left_to_right, prompts=["a"], length=24, temperature=0, window=0)
+    samples, count = runs(network, "speculative", prompts=["a"], length=24, temperature=0, window=0)
+    plain, _ = runs(network, "left_to_right", prompts=["a"], length=24, temperature=0, window=0)
     assert samples == plain
     assert count == {1: 24, 2: 13, 3: 9}[wrong]
 
 
 def test_nothing_is_said_beyond_the_length_or_an_end() -> None:
     for length in (1, 2, 3, 5):
-        (sample,), _ = runs(Straight(4), speculative, prompts=["a"], length=length, temperature=0)
+        (sample,), _ = runs(Straight(4), "speculative", prompts=["a"], length=length, temperature=0)
         assert len(sample.ids) == length and sample.finished == "length"
 
 
 def test_without_further_heads_it_is_left_to_right() -> None:
     network = made("decoder", tokens=1)
-    (one, first), (two, second) = (runs(network, d, length=12) for d in (speculative, left_to_right))
+    (one, first), (two, second) = (runs(network, d, length=12) for d in ("speculative", "left_to_right"))
     assert [sample.ids for sample in one] == [sample.ids for sample in two] and first == second
 
 
 def test_a_recurrent_network_stops_guessing() -> None:
     """Its state cannot be taken apart: it is read once more, and then goes on as from left to right."""
     network = made("gru", seed=1)
-    _, slow = runs(network, left_to_right, length=30, window=0)
-    _, count = runs(network, speculative, length=30, window=0)
+    _, slow = runs(network, "left_to_right", length=30, window=0)
+    _, count = runs(network, "speculative", length=30, window=0)
     assert count <= slow + 2

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from telos.batch import Rows
-from telos.generate import unmasking
-from telos.generate._unmask import UnmaskSettings
-from telos.generate.left_to_right import GenerateSettings
+from telos.generate._base import generate
+from telos.generate._settings import GenerateSettings, UnmaskSettings
 from telos.models._base import Network
 from telos.objectives.diffusion import Diffusion
 from tests.objectives.table import Table
@@ -33,9 +32,7 @@ def says(**logits: float) -> Table:
 
 def run(network: Network, prompts: list[str], window: int = 0, seed: int = 0, **settings: Any) -> list[Any]:
     chosen = GenerateSettings(**settings)
-    return unmasking.generate(
-        network, VOCABULARY, prompts, chosen, objective=Diffusion(), window=window, seed=seed
-    )
+    return generate(network, VOCABULARY, prompts, chosen, objective=Diffusion(), window=window, seed=seed)
 
 
 class Watched(Table):
@@ -115,7 +112,7 @@ def test_a_sample_is_the_same_in_company() -> None:
 
 def test_text_is_handed_on_as_it_is_certain() -> None:
     pieces: list[str] = []
-    (sample,) = unmasking.generate(
+    (sample,) = generate(
         says(a=1.0, b=0.5),
         VOCABULARY,
         ["c"],

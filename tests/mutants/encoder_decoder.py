@@ -244,30 +244,30 @@ def segments_are_counted_on_each_side(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{GENERATE}::test_a_source_is_the_same_in_any_company[v1.1]", trap=23)
 def padding_of_a_source_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate import left_to_right
+    from telos.generate import _past
 
-    right = left_to_right._sources
+    right = _past._sources
 
     def wrong(*given: Any) -> Any:
         rows = right(*given)
         zero = torch.zeros_like(rows.segment)
         return replace(rows, segment=zero, seen=zero == 0)
 
-    monkeypatch.setattr(left_to_right, "_sources", wrong)
+    monkeypatch.setattr(_past, "_sources", wrong)
 
 
 @mutant(kills=f"{GENERATE}::test_beyond_the_window_the_source_is_still_there", trap=23)
 def the_source_is_forgotten_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate.left_to_right import _Past
+    from telos.generate._past import Past
 
-    right = _Past._slide
+    right = Past.slide
 
     def wrong(self: Any) -> bool:
         slid = right(self)
         self.source = None if slid else self.source
         return slid
 
-    monkeypatch.setattr(_Past, "_slide", wrong)
+    monkeypatch.setattr(Past, "slide", wrong)
 
 
 @mutant(kills=f"{LIKELIHOOD}::test_with_sources_the_sum_is_that_of_a_loop_over_tokens[0]", trap=30)

@@ -180,73 +180,71 @@ def two_begin_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{GENERATE}::test_cached_state_gives_what_a_full_forward_pass_gives", trap=23)
 def positions_start_again_at_each_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate.left_to_right import _Row
+    from telos.generate._rows import Row
 
-    places = _Row.places
-    monkeypatch.setattr(_Row, "places", lambda self, start, read: places(self, read or start, read))
+    places = Row.places
+    monkeypatch.setattr(Row, "places", lambda self, start, read: places(self, read or start, read))
 
 
 @mutant(kills=f"{GENERATE}::test_cached_state_gives_what_a_full_forward_pass_gives", trap=23)
 def padding_shifts_positions(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate import left_to_right
+    from telos.generate import _past
 
-    padded = left_to_right._padded
+    padded = _past.padded
 
     def shifted(parts: Any, *rest: Any) -> Any:
         longest = max(len(part.ids) for part in parts)
         moved = [part._replace(positions=part.positions + longest - len(part.ids)) for part in parts]
         return padded([part._replace(order=part.positions) for part in moved], *rest)
 
-    monkeypatch.setattr(left_to_right, "_padded", shifted)
+    monkeypatch.setattr(_past, "padded", shifted)
 
 
 @mutant(kills=f"{GENERATE}::test_a_sample_is_the_same_in_any_company", trap=23)
 def padding_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate import left_to_right
+    from telos.generate import _past
 
-    padded = left_to_right._padded
+    padded = _past.padded
 
     def unmarked(*given: Any) -> Any:
         rows = padded(*given)
         zero = torch.zeros_like(rows.segment)
         return dataclasses.replace(rows, segment=zero, seen=zero == 0)
 
-    monkeypatch.setattr(left_to_right, "_padded", unmarked)
+    monkeypatch.setattr(_past, "padded", unmarked)
 
 
 @mutant(kills=f"{GENERATE}::test_a_sample_is_the_same_in_any_company", trap=23)
 def one_generator_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate import left_to_right
+    from telos.generate import _rows
 
     shared = np.random.default_rng(0)
-    monkeypatch.setattr(left_to_right, "_generator", lambda *given: shared)
+    monkeypatch.setattr(_rows, "generator", lambda *given: shared)
 
 
 @mutant(kills=f"{GENERATE}::test_beyond_the_window_it_goes_on_from_the_last_half", trap=23)
 def positions_beyond_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate.left_to_right import _Past
+    from telos.generate._past import Past
 
-    monkeypatch.setattr(_Past, "_slide", lambda self: False)
+    monkeypatch.setattr(Past, "slide", lambda self: False)
 
 
 @mutant(kills=f"{GENERATE}::test_special_and_unknown_tokens_are_never_drawn", trap=88)
 def special_tokens_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate import left_to_right
+    from telos.generate import _rows
 
-    allowed = left_to_right._allowed
+    allowed = _rows.allowed
     none = np.array([], np.int64)
-    monkeypatch.setattr(
-        left_to_right, "_allowed", lambda logits, size, forbidden: allowed(logits, size, none)
-    )
+    monkeypatch.setattr(_rows, "allowed", lambda logits, size, forbidden: allowed(logits, size, none))
 
 
 @mutant(kills=f"{GENERATE}::test_special_and_unknown_tokens_are_never_drawn", trap=88)
 def outputs_beyond_the_vocabulary_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate import left_to_right
+    from telos.generate import _rows
 
-    allowed = left_to_right._allowed
+    allowed = _rows.allowed
     monkeypatch.setattr(
-        left_to_right, "_allowed", lambda logits, size, forbidden: allowed(logits, len(logits), forbidden)
+        _rows, "allowed", lambda logits, size, forbidden: allowed(logits, len(logits), forbidden)
     )
 
 
@@ -262,9 +260,9 @@ def tokens_are_decoded_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{GENERATE}::test_stop_strings_cut_the_text_wherever_tokens_end", trap=51)
 def stop_strings_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate import left_to_right
+    from telos.generate import _rows
 
-    monkeypatch.setattr(left_to_right, "held_back", lambda text, stop: 0)
+    monkeypatch.setattr(_rows, "held_back", lambda text, stop: 0)
 
 
 @mutant(kills=f"{REPORT}::test_text_never_becomes_markup", trap=74)

@@ -347,7 +347,7 @@ def wrong_guesses_stay_in_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
 @mutant(kills=f"{SPECULATIVE}test_a_wrong_guess_costs_what_is_behind_it_and_changes_nothing[2]")
 def guesses_are_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without looking at what would have been drawn."""
-    from telos.generate.speculative import _Guessed
+    from telos.generate.speculative import Speculative
 
     def believing(self: Any, row: Any, guesses: Any, hidden: Any) -> int:
         for right, logits in enumerate(self.network.logits(hidden).double().numpy()):
@@ -357,11 +357,11 @@ def guesses_are_believed(monkeypatch: pytest.MonkeyPatch) -> None:
             row.ids[-1] = guesses[right]
         raise AssertionError
 
-    monkeypatch.setattr(_Guessed, "_check", believing)
+    monkeypatch.setattr(Speculative, "_check", believing)
 
 
 @mutant(kills=f"{SPECULATIVE}test_right_guesses_save_runs[4-7]")
 def nothing_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate.speculative import _Guessed
+    from telos.generate.speculative import Speculative
 
-    monkeypatch.setattr(_Guessed, "_guess", lambda self, row, hidden: [])
+    monkeypatch.setattr(Speculative, "_guess", lambda self, row, hidden: [])

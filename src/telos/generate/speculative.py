@@ -12,87 +12,43 @@ A guess that was wrong is taken out of the state again. Where that cannot be don
 nothing is guessed.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from telos.generate.left_to_right import (
-    GenerateSettings,
-    OnText,
-    Precision,
-    Sample,
-    _allowed,
-    _autocast,
-    _padded,
-    _Part,
-    _Past,
-    _Row,
-    _rows_for,
-)
-from telos.models._base import Network
-from telos.objectives._base import Objective, after_begin
-from telos.tokenizer import Tokenizer
+from telos.generate._past import Part, Past, padded
+from telos.generate._rows import Row, allowed
 
-__all__ = ["generate"]
+__all__ = ["Speculative"]
 
 
-def generate(
-    network: Network,
-    tokenizer: Tokenizer,
-    prompts: Sequence[str],
-    settings: GenerateSettings | None = None,
-    *,
-    seed: int = 0,
-    stream: OnText | None = None,
-    objective: Objective | None = None,
-    window: int = 0,
-    device: torch.device | None = None,
-    precision: Precision = "float32",
-) -> list[Sample]:
-    """`settings.samples` continuations of each prompt: those of `left_to_right.generate`, whose arguments
-    these are, but for rounding."""
-    settings = settings or GenerateSettings()
-    texts = [prompt for prompt in prompts for _ in range(settings.samples)]
-    if not texts:
-        return []
-    put = objective.prompt if objective else after_begin
-    rows = _rows_for(texts, tokenizer, put, settings, seed, stream)
-    past = _Guessed(network, tokenizer, rows, window, device or next(network.parameters()).device)
-    with network.at_rest(), _autocast(past.device, precision):
-        while any(not row.finished for row in rows):
-            past.advance()
-    return [row.sample() for row in rows]
+@final
+class Speculative(Past):
+    """One token for each row in each run of the model, and one more for each right guess: the samples of
+    `left_to_right`, but for rounding."""
 
-
-class _Guessed(_Past):
-    """The state of all rows, and what is guessed of each row's next tokens."""
-
-    def __init__(
-        self, network: Network, tokenizer: Tokenizer, rows: Sequence[_Row], window: int, device: torch.device
-    ) -> None:
-        super().__init__(network, tokenizer, rows, window, device)
-        heads: dict[str, Any] = dict(network.heads.items())
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        heads: dict[str, Any] = dict(self.network.heads.items())
         ahead = {name: head.ahead for name, head in heads.items() if head.ahead}
         self.further = sorted(ahead, key=lambda name: ahead[name])
         """Heads that look further on, the nearest first."""
-        self.guesses: list[list[int]] = [[] for _ in rows]
+        self.guesses: list[list[int]] = [[] for _ in self.rows]
 
     def advance(self) -> None:
-        """One run of the model: one token for each row, and one more for each right guess."""
-        if self._slide():
+        if self.slide():
             self.state, self.read = None, list(self.starts)
         source = self.source if self.state is None else None
         self.guesses = [
             self._fitting(*each) for each in zip(self.rows, self.starts, self.guesses, strict=True)
         ]
-        known = [self._part(*each) for each in zip(self.rows, self.starts, self.read, strict=True)]
+        known = [self.part(*each) for each in zip(self.rows, self.starts, self.read, strict=True)]
         parts = [_longer(part, guess) for part, guess in zip(known, self.guesses, strict=True)]
         going = torch.full((len(parts),), self.state is not None, device=self.device)
         hidden, self.state = self.network.encode(
-            _padded(parts, self.pad, self.device), source, self.state, going
+            padded(parts, self.tokenizer.pad, self.device), source, self.state, going
         )
         wrong = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=self.device)
         for index, row in enumerate(self.rows):
@@ -104,15 +60,15 @@ class _Guessed(_Past):
                 self.guesses[index] = self._guess(row, hidden[index, first + right])
         self._forget(wrong)
 
-    def _fitting(self, row: _Row, start: int, guesses: list[int]) -> list[int]:
+    def _fitting(self, row: Row, start: int, guesses: list[int]) -> list[int]:
         """The guesses for which there is room in the window and in the length that is wanted."""
         if row.finished:
             return []
-        left = row.settings.length - (len(row.ids) - row.given) - 1
+        left = row.length - (len(row.ids) - row.given) - 1
         room = self.window - (len(row.ids) - start) if self.window else left
         return guesses[: max(0, min(left, room))]
 
-    def _check(self, row: _Row, guesses: list[int], hidden: torch.Tensor) -> int:
+    def _check(self, row: Row, guesses: list[int], hidden: torch.Tensor) -> int:
         """Draw at the known end of the row, and on as long as the guesses are right: how many were. `hidden`
         (1 + guesses, width) begins at the row's last known token."""
         said = self.network.logits(hidden).cpu().double().numpy()
@@ -122,14 +78,14 @@ class _Guessed(_Past):
                 return right
         raise AssertionError
 
-    def _guess(self, row: _Row, hidden: torch.Tensor) -> list[int]:
+    def _guess(self, row: Row, hidden: torch.Tensor) -> list[int]:
         """What comes after the token that was drawn last, by the further heads at the place before it."""
         if row.finished:
             return []
         said: list[NDArray[np.float64]] = [
             self.network.logits(hidden, name).cpu().double().numpy() for name in self.further
         ]
-        return [int(_allowed(logits, row.size, row.forbidden).argmax()) for logits in said]
+        return [int(allowed(logits, row.size, row.forbidden).argmax()) for logits in said]
 
     def _forget(self, wrong: torch.Tensor) -> None:
         """Take the places (rows, places) of the last run that hold wrong guesses out of the state."""
@@ -141,10 +97,10 @@ class _Guessed(_Past):
             self.guesses = [[] for _ in self.rows]
 
 
-def _longer(part: _Part, guesses: list[int]) -> _Part:
+def _longer(part: Part, guesses: list[int]) -> Part:
     """The part with guesses behind it."""
     if not guesses:
         return part
     more = np.arange(1, len(guesses) + 1)
     positions, order = (np.concatenate([each, each[-1] + more]) for each in (part.positions, part.order))
-    return _Part([*part.ids, *guesses], positions, order)
+    return Part([*part.ids, *guesses], positions, order)

@@ -11,13 +11,16 @@ after it: the places behind it are given up at once.
 Text is made in blocks: of `length` tokens, or as many as the window has room for beside what comes before.
 Where there is room for none, a row goes on from its last half window, as in `left_to_right`.
 
+A gap of `length` tokens is filled in the same way, with what comes after it (of that, as much as fits a
+quarter of the window) in sight. An end token is then never drawn: the text goes on.
+
 How places are hidden is the objective's to say (`Objective.hide`), so any that hides single places can be
 decoded so. With one block, order = "random" and a run for each token, samples have exactly the distribution
 that the objective `diffusion` bounds.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -25,54 +28,35 @@ from numpy.typing import NDArray
 
 from telos.batch import Example, Piece
 from telos.data.packing import collate
-from telos.generate.left_to_right import (
-    GenerateSettings,
-    OnText,
-    Precision,
-    Sample,
-    _allowed,
-    _autocast,
-    _log_sum_exp,
-    _Row,
-    _rows_for,
-    draw,
-)
+from telos.generate._base import Decoder
+from telos.generate._rows import Row, allowed, draw, log_sum_exp
 from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.tokenizer import Tokenizer
 
-__all__ = ["generate"]
+__all__ = ["Unmasking"]
 
 
-def generate(
-    network: Network,
-    tokenizer: Tokenizer,
-    prompts: Sequence[str],
-    settings: GenerateSettings | None = None,
-    *,
-    objective: Objective,
-    seed: int = 0,
-    stream: OnText | None = None,
-    window: int = 0,
-    device: torch.device | None = None,
-    precision: Precision = "float32",
-) -> list[Sample]:
-    """`settings.samples` continuations of each prompt, those of one prompt next to each other.
+@final
+class Unmasking(Decoder):
+    """Some of each row's hidden places in each run of the model.
 
-    The arguments are those of `left_to_right.generate`. A sample's `logprob` is the sum over its tokens of
-    log q when they were found, in the order that was taken.
+    A sample's `logprob` is the sum over its tokens of log q when they were found, in the order that was
+    taken.
     """
-    settings = settings or GenerateSettings()
-    texts = [prompt for prompt in prompts for _ in range(settings.samples)]
-    device = device or next(network.parameters()).device
-    rows = _rows_for(texts, tokenizer, objective.prompt, settings, seed, stream)
-    fills = [_Fill(row, objective, tokenizer, window) for row in rows]
-    with network.at_rest(), _autocast(device, precision):
-        while going := [fill for fill in fills if not fill.row.finished]:
-            said = _answers(network, [fill.example() for fill in going], device)
-            for fill, logits in zip(going, said, strict=True):
-                fill.take(logits)
-    return [row.sample() for row in rows]
+
+    reads: ClassVar[frozenset[str]] = frozenset({"unmask"})
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        assert self.objective is not None, "an objective says how places are hidden"
+        self.fills = [_Fill(row, self.objective, self.tokenizer, self.window) for row in self.rows]
+
+    def advance(self) -> None:
+        going = [fill for fill in self.fills if not fill.row.finished]
+        said = _answers(self.network, [fill.example() for fill in going], self.device)
+        for fill, logits in zip(going, said, strict=True):
+            fill.take(logits)
 
 
 def _answers(
@@ -92,15 +76,17 @@ def _answers(
 class _Fill:
     """One sample while a block of it is found."""
 
-    def __init__(self, row: _Row, objective: Objective, tokenizer: Tokenizer, window: int) -> None:
+    def __init__(self, row: Row, objective: Objective, tokenizer: Tokenizer, window: int) -> None:
         self.row, self.objective, self.tokenizer, self.window = row, objective, tokenizer, window
         self.settings = row.settings.unmask
         self.start = 0
+        after = np.zeros(0, np.int64) if row.after is None else row.after
+        self.after = after[: window // 4] if window else after
         self._begin()
 
     def _begin(self) -> None:
         """Hide the next block: what is still to be drawn, as far as there is room."""
-        left = self.row.settings.length - (len(self.row.ids) - self.row.given)
+        left = self.row.length - (len(self.row.ids) - self.row.given)
         wanted = min(left, self.settings.block or left)
         size = self._room(wanted)
         if not size:
@@ -122,11 +108,11 @@ class _Fill:
         return 0
 
     def example(self) -> Example:
-        """What comes before and the block, as the objective hides places."""
+        """What comes before, the block and what comes after, as the objective hides places."""
         before = self.row.ids[self.start :]
         block = np.where(self.found < 0, self.tokenizer.mask, self.found)
         hidden = len(before) + np.flatnonzero(self.found < 0)
-        piece = Piece(ids=np.concatenate([before, block]).astype(np.int64), document=0)
+        piece = Piece(ids=np.concatenate([before, block, self.after]).astype(np.int64), document=0)
         example = self.objective.hide(piece, hidden, hidden, self.tokenizer)
         assert example is not None, f"{self.objective.name} hides no places"
         return example
@@ -136,10 +122,10 @@ class _Fill:
         hidden = np.flatnonzero(self.found < 0)
         count = -(-len(hidden) // self.runs)
         for which in self._next(logits, count):
-            allowed = _allowed(logits[which], self.row.size, self.row.forbidden)
-            drawn = draw(allowed, self.row.settings, self.row.random)
+            free = allowed(logits[which], self.row.size, self.row.forbidden)
+            drawn = draw(free, self.row.settings, self.row.random)
             self.found[hidden[which]] = drawn
-            self.chance[hidden[which]] = logits[which][drawn] - _log_sum_exp(logits[which])
+            self.chance[hidden[which]] = logits[which][drawn] - log_sum_exp(logits[which])
         self.runs -= 1
         ends = np.flatnonzero(np.isin(self.found, list(self.row.ends)))
         self.found = self.found[: ends[0] + 1] if len(ends) else self.found
@@ -151,8 +137,8 @@ class _Fill:
         if self.settings.order == "random":
             chosen = self.row.random.choice(len(logits), size=count, replace=False)
         else:
-            allowed = [_allowed(each, self.row.size, self.row.forbidden) for each in logits]
-            sure = np.array([each.max() - _log_sum_exp(each) for each in allowed])
+            free = [allowed(each, self.row.size, self.row.forbidden) for each in logits]
+            sure = np.array([each.max() - log_sum_exp(each) for each in free])
             chosen = np.argsort(-sure, kind="stable")[:count]
         ascending: NDArray[np.int64] = np.sort(chosen)
         return ascending

@@ -119,6 +119,11 @@ class Objective(Member, ABC):
         source = Side.of(np.concatenate([ids, [tokenizer.end]]), causal=False)
         return Prompt(main=Side.of(np.array([tokenizer.begin]), causal=True), source=source)
 
+    def gap(self, before: NDArray[np.int64], after: NDArray[np.int64], tokenizer: Tokenizer) -> Prompt | None:
+        """How a gap between two texts is put to a trained model, so that it goes on with what stands there
+        and ends with an end token. `None` where none is learned so; then `hide` fills it, if it can."""
+        return None
+
     def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
         """The heads it needs at the end of the model; by default the one that predicts tokens."""
         return (HeadSpec(name="tokens", outputs=vocabulary),)

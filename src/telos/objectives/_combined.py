@@ -3,7 +3,7 @@
 from abc import ABC
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from telos.objectives._base import Objective, Prompt
 from telos.tokenizer import Tokenizer
 
 __all__ = ["Combined", "per_head"]
+
+T = TypeVar("T")
 
 _SCORED: tuple[Literal["exact", "bound", "pseudo"], ...] = ("exact", "bound", "pseudo")
 
@@ -74,6 +76,10 @@ class Combined(Objective, ABC):
         first: Objective = self.of[0]
         return first.prompt(ids, tokenizer)
 
+    def gap(self, before: NDArray[np.int64], after: NDArray[np.int64], tokenizer: Tokenizer) -> Prompt | None:
+        """As the first of its objectives that fills gaps so."""
+        return _first(objective.gap(before, after, tokenizer) for objective in self.of)
+
     def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
         return _union(objective.heads(vocabulary) for objective in self.of)
 
@@ -101,5 +107,5 @@ def _union(groups: Iterable[tuple[HeadSpec, ...]]) -> tuple[HeadSpec, ...]:
     return tuple(dict.fromkeys(head for group in groups for head in group))
 
 
-def _first(examples: Iterable[Example | None]) -> Example | None:
-    return next((example for example in examples if example is not None), None)
+def _first(found: Iterable[T | None]) -> T | None:
+    return next((each for each in found if each is not None), None)

@@ -8,34 +8,63 @@ the first token is never hidden and the last one always.
 With a length of 0 there is one span, the end of the text.
 """
 
-from typing import NamedTuple
+from abc import ABC
+from dataclasses import replace
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from telos.batch import Piece
 from telos.errors import ConfigError
 from telos.objectives import _sequence
-from telos.objectives._base import Prompt
-from telos.objectives._sequence import Form, Sequences, longest, places, text
+from telos.objectives._base import Objective, Prompt
+from telos.objectives._sequence import FORM_NEEDS, Form, Sequences, longest, places, text
 from telos.tokenizer import Tokenizer
 
 __all__ = [
     "Corrupted",
     "Counts",
     "Noise",
+    "Spans",
     "check_marks",
     "corrupt",
     "longest_piece",
     "mark",
     "mark_names",
     "placed",
-    "prompt",
     "take",
     "take_these",
 ]
 
 Ids = NDArray[np.int64]
+
+
+class Spans(Objective, ABC):
+    """What objectives share that ask for spans, each after the mark that stands in its place."""
+
+    scored: ClassVar[Literal["exact", "bound", "pseudo"]] = "pseudo"
+
+    form: Form = "source"
+    """`source`: an encoder reads the text with gaps, a decoder says the spans. `prefix`: one model does both
+    in one row, reading in both directions."""
+    marks: int = Field(100, ge=1)
+    """Marks for gaps that the vocabulary holds; a longer window needs more."""
+
+    def requires(self) -> frozenset[str]:
+        return FORM_NEEDS[self.form]
+
+    def otherwise(self, gives: frozenset[str]) -> str:
+        return _sequence.other_form(gives)
+
+    def gap_in(self, before: Ids, after: Ids, tokenizer: Tokenizer) -> Prompt:
+        """A text with a gap in it, which is what is asked for: up to the end token or, as in T5's own
+        targets, to the next mark."""
+        gap, *others = (tokenizer.special(mark(number)) for number in range(self.marks))
+        read = np.concatenate([before, [gap], after])
+        asked = _sequence.prompt(self.form, read, np.array([gap]), tokenizer)
+        return replace(asked, ends=tuple(others))
 
 
 class Counts(NamedTuple):
@@ -143,12 +172,6 @@ def _marked(ids: Ids, hidden: NDArray[np.bool_], tokenizer: Tokenizer) -> Corrup
 
 def _ended(made: Corrupted, asked: NDArray[np.bool_], tokenizer: Tokenizer) -> Sequences:
     return Sequences(np.append(made.read, tokenizer.end), np.append(made.said, tokenizer.end), asked)
-
-
-def prompt(form: Form, ids: Ids, tokenizer: Tokenizer) -> Prompt:
-    """A text to go on from: with a gap at its end, which is what is asked for."""
-    gap = [tokenizer.special(mark(0))]
-    return _sequence.prompt(form, np.append(ids, gap), np.array(gap), tokenizer)
 
 
 def longest_piece(noise: Noise, form: Form, window: int, front: int = 0) -> int:

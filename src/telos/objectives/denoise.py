@@ -22,7 +22,7 @@ logged apart, and so is its share of the tokens that are asked.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, final
 
 import numpy as np
 from pydantic import Field
@@ -30,10 +30,10 @@ from pydantic import Field
 from telos.batch import Cut, Example, Piece, Read
 from telos.config import Lax, Settings
 from telos.objectives import _sequence, _spans
-from telos.objectives._base import Objective, Prompt
+from telos.objectives._base import Prompt
 from telos.objectives._combined import per_head
-from telos.objectives._sequence import FORM_NEEDS, Form, Ids, Sequences
-from telos.objectives._spans import Noise
+from telos.objectives._sequence import Ids, Sequences
+from telos.objectives._spans import Noise, Spans
 from telos.tokenizer import Tokenizer
 
 __all__ = ["Denoise", "Denoiser"]
@@ -73,18 +73,11 @@ _UL2 = tuple(
 
 
 @final
-class Denoise(Objective):
+class Denoise(Spans):
     """UL2's objective: say the spans that were taken out of a text in one of several manners."""
-
-    scored: ClassVar[Literal["exact", "bound", "pseudo"]] = "pseudo"
 
     of: Annotated[tuple[Denoiser, ...], Lax] = Field(_UL2, min_length=1)
     """The denoisers; by default the seven of the paper, each as often."""
-    form: Form = "source"
-    """`source`: an encoder reads the text with gaps, a decoder says the spans. `prefix`: one model does both
-    in one row, reading in both directions."""
-    marks: int = Field(100, ge=1)
-    """Marks for gaps that the vocabulary holds; a longer window needs more."""
 
     def cut(self, window: int) -> Cut:
         """The longest pieces that fit a row of `window` places whichever denoiser is drawn.
@@ -96,12 +89,6 @@ class Denoise(Objective):
         spans = max(each.noise.counts(length).spans for each in self.of)
         _spans.check_marks(spans, self.marks, length, window)
         return Cut(length=length)
-
-    def requires(self) -> frozenset[str]:
-        return FORM_NEEDS[self.form]
-
-    def otherwise(self, gives: frozenset[str]) -> str:
-        return _sequence.other_form(gives)
 
     def specials(self) -> tuple[str, ...]:
         modes = dict.fromkeys(f"<|{each.mode}|>" for each in self.of)
@@ -123,8 +110,16 @@ class Denoise(Objective):
     def prompt(self, ids: Ids, tokenizer: Tokenizer) -> Prompt:
         """As the first denoiser that hides the end of a text, if there is one."""
         last = next((each for each in self.of if not each.length), self.of[0])
-        front = [tokenizer.special(last.mode)]
-        return _spans.prompt(self.form, np.append(front, ids), tokenizer)
+        return self._gap(last, ids, np.zeros(0, np.int64), tokenizer)
+
+    def gap(self, before: Ids, after: Ids, tokenizer: Tokenizer) -> Prompt:
+        """As the first denoiser that hides spans within a text, if there is one."""
+        within = next((each for each in self.of if each.length), self.of[0])
+        return self._gap(within, before, after, tokenizer)
+
+    def _gap(self, denoiser: Denoiser, before: Ids, after: Ids, tokenizer: Tokenizer) -> Prompt:
+        before = np.append(tokenizer.special(denoiser.mode), before)
+        return self.gap_in(before, after, tokenizer)
 
     def denominators(self, asked: Mapping[str, float]) -> Mapping[str, float]:
         """Every token that is asked counts the same, whichever denoiser hid it."""

@@ -98,6 +98,10 @@ class Distil(Objective):
         prompt: Prompt = self.of.prompt(ids, tokenizer)
         return prompt
 
+    def gap(self, before: NDArray[np.int64], after: NDArray[np.int64], tokenizer: Tokenizer) -> Prompt | None:
+        prompt: Prompt | None = self.of.gap(before, after, tokenizer)
+        return prompt
+
     def whole(self, piece: Piece, tokenizer: Tokenizer) -> Example | None:
         example: Example | None = self.of.whole(piece, tokenizer)
         return example

@@ -31,7 +31,7 @@ from pydantic import Field
 
 from telos.batch import Ask, Cut, Example, Piece, Read, Side
 from telos.errors import ConfigError
-from telos.objectives._base import Objective
+from telos.objectives._base import Objective, Prompt
 from telos.tokenizer import Tokenizer
 
 __all__ = ["Infill"]
@@ -85,6 +85,11 @@ class Infill(Objective):
     def whole(self, piece: Piece, tokenizer: Tokenizer) -> Example:
         """As it was."""
         return _asked(piece.ids, max(piece.ask_from, 1), piece, -1)
+
+    def gap(self, before: Ids, after: Ids, tokenizer: Tokenizer) -> Prompt:
+        """Beginning first, unless that order was never learned."""
+        row = _arranged(Parts(before, np.zeros(0, np.int64), after), self.end_first == 1, tokenizer)
+        return Prompt(main=Side.of(row[:-1], causal=True))
 
 
 def _asked(ids: Ids, first: int, piece: Piece, sample: int) -> Example:

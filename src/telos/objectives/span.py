@@ -17,37 +17,29 @@ cut: 568 tokens for T5's window of 512 (85 hidden in 28 spans: 512 read, 114 sai
 Marks are special tokens of the vocabulary by their published names, `<extra_id_0>` first in the text.
 """
 
-from dataclasses import replace
-from typing import ClassVar, Literal, final
+from typing import final
 
 import numpy as np
 from pydantic import Field
 
 from telos.batch import Cut, Example, Piece, Read
 from telos.objectives import _sequence, _spans
-from telos.objectives._base import Objective, Prompt
-from telos.objectives._sequence import FORM_NEEDS, Form, Ids
-from telos.objectives._spans import Noise
+from telos.objectives._base import Prompt
+from telos.objectives._sequence import Ids
+from telos.objectives._spans import Noise, Spans
 from telos.tokenizer import Tokenizer
 
 __all__ = ["Span"]
 
 
 @final
-class Span(Objective):
+class Span(Spans):
     """T5's objective: say the spans that were taken out of a text."""
-
-    scored: ClassVar[Literal["exact", "bound", "pseudo"]] = "pseudo"
 
     density: float = Field(0.15, gt=0, lt=1)
     """Share of the tokens that is hidden."""
     length: float = Field(3.0, ge=1)
     """Mean tokens of a span."""
-    form: Form = "source"
-    """`source`: an encoder reads the text with gaps, a decoder says the spans. `prefix`: one model does both
-    in one row, reading in both directions."""
-    marks: int = Field(100, ge=1)
-    """Marks for gaps that the vocabulary holds; a longer window needs more."""
 
     @property
     def noise(self) -> Noise:
@@ -64,12 +56,6 @@ class Span(Objective):
         _spans.check_marks(self.noise.counts(length).spans, self.marks, length, window)
         return Cut(length=length)
 
-    def requires(self) -> frozenset[str]:
-        return FORM_NEEDS[self.form]
-
-    def otherwise(self, gives: frozenset[str]) -> str:
-        return _sequence.other_form(gives)
-
     def specials(self) -> tuple[str, ...]:
         return _spans.mark_names(self.marks)
 
@@ -85,7 +71,9 @@ class Span(Objective):
         return _sequence.example(self.form, both, piece, -1, tokenizer)
 
     def prompt(self, ids: Ids, tokenizer: Tokenizer) -> Prompt:
-        """The text with a gap after it is read; what is said is that span, up to the end token or, as in
-        T5's own targets, to the next mark."""
-        others = [tokenizer.special(name) for name in self.specials() if name != _spans.mark(0)]
-        return replace(_spans.prompt(self.form, ids, tokenizer), ends=tuple(others))
+        """The text with a gap after it is read; what is said is that span."""
+        return self.gap(ids, np.zeros(0, np.int64), tokenizer)
+
+    def gap(self, before: Ids, after: Ids, tokenizer: Tokenizer) -> Prompt:
+        """The gap is a span."""
+        return self.gap_in(before, after, tokenizer)

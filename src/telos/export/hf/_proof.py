@@ -29,7 +29,8 @@ from telos.errors import ConfigError, ExportError
 from telos.export._base import Trained
 from telos.export.hf._base import Architecture
 from telos.export.hf._case import case, ours_say, theirs_say
-from telos.generate.left_to_right import GenerateSettings, generate
+from telos.generate._base import generate
+from telos.generate._settings import GenerateSettings
 from telos.models._base import Network
 
 __all__ = ["prove"]

@@ -1,0 +1,121 @@
+"""What a decoder is: it makes samples grow, one run of the model at a time. All else about generation is the
+same for all of them, and is here.
+
+To add one, write a file in this folder with one final class that derives from `Decoder`. An objective names
+the one that fits it (`Objective.decoded`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from telos import generate as decoders
+from telos.config import Settings
+from telos.errors import ConfigError
+from telos.find import find
+from telos.generate._rows import Gap, OnText, Row, Sample, rows_for
+from telos.generate._settings import GenerateSettings
+from telos.models._base import Network
+from telos.objectives._base import Objective
+from telos.tokenizer import Tokenizer
+
+__all__ = ["Decoder", "Precision", "check_settings", "generate"]
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class Decoder(ABC):
+    """Makes all samples of a batch grow."""
+
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """The tables of `GenerateSettings` that are for it and not for every decoder."""
+
+    def __init__(
+        self,
+        network: Network,
+        tokenizer: Tokenizer,
+        rows: Sequence[Row],
+        objective: Objective | None,
+        window: int,
+    ) -> None:
+        self.network, self.tokenizer, self.rows = network, tokenizer, rows
+        self.objective, self.window = objective, window
+        self.device = next(network.parameters()).device
+
+    @abstractmethod
+    def advance(self) -> None:
+        """Run the model once: each row that is not finished gets nearer to it."""
+
+
+def generate(
+    network: Network,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str | Gap],
+    settings: GenerateSettings | None = None,
+    *,
+    seed: int = 0,
+    stream: OnText | None = None,
+    objective: Objective | None = None,
+    window: int = 0,
+    decoder: str = "",
+    precision: Precision = "float32",
+) -> list[Sample]:
+    """`settings.samples` continuations of each prompt, or fillings of each gap, those of one next to each
+    other.
+
+    Args:
+        objective: says how a prompt is put to the model, and how the model is decoded. Without one it stands
+            after one begin token, as documents do, and text is made from left to right; an empty prompt is
+            the begin token alone.
+        seed: a sample is a function of the seed, its prompt and its number among the samples of that prompt.
+        window: places that the model was built for, of which a longer source fills the last; 0 for a model
+            without a limit, as recurrent ones are.
+        stream: gets the text as it becomes certain; the pieces of a sample joined are its text.
+        decoder: a member of this package, where it shall not be the objective's.
+
+    Raises:
+        ConfigError: the objective fills no gaps, or a setting is for another decoder.
+    """
+    settings = settings or GenerateSettings()
+    rows = rows_for(prompts, tokenizer, objective, settings, seed, stream)
+    if not rows:
+        return []
+    found = {_decoder(row, objective) for row in rows}
+    if len(found) > 1:
+        raise ConfigError("gaps and texts to go on from need different decoders here: give them apart.")
+    decoder = decoder or found.pop()
+    check_settings(settings, decoder)
+    growing = find(decoders, decoder, Decoder)(network, tokenizer, rows, objective, window)
+    with network.at_rest(), _autocast(growing.device, precision):
+        while any(not row.finished for row in rows):
+            growing.advance()
+    return [row.sample() for row in rows]
+
+
+def _decoder(row: Row, objective: Objective | None) -> str:
+    if row.after is not None:
+        return "unmasking"
+    return objective.decoded if objective else Objective.decoded
+
+
+def check_settings(settings: GenerateSettings, decoder: str) -> None:
+    """Refuse tables that this decoder does not read: they would do nothing.
+
+    Raises:
+        ConfigError: names the table and the decoder.
+    """
+    reads = find(decoders, decoder, Decoder).reads
+    for name, value in settings:
+        default = type(settings).model_fields[name].default
+        if isinstance(value, Settings) and name not in reads and value != default:
+            raise ConfigError(
+                f"generate.{name} does nothing here: text of this objective is made by {decoder!r}, "
+                "which has no such settings. Leave it out."
+            )
+
+
+def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=torch.bfloat16)

@@ -1,0 +1,115 @@
+"""Decoders that keep what was read: a key–value cache or a recurrent state, for all rows side by side.
+
+Where a model has no places left, its row goes on from the last half window: the tokens before that are
+forgotten, and positions begin at 0 again, as in training they do in each window of a long document.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from telos.batch import Rows, Side
+from telos.errors import ConfigError
+from telos.generate._base import Decoder
+from telos.generate._rows import Gap, Row
+
+__all__ = ["Part", "Past", "padded"]
+
+
+class Past(Decoder):
+    """The state of all rows, and for each row where in its tokens the part begins that the state holds."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.starts = [0] * len(self.rows)
+        self.read = [0] * len(self.rows)
+        self.state: Any = None
+        sources = [row.source for row in self.rows]
+        self.source = _sources(sources, self.window, self.tokenizer.pad, self.device)
+        for row in self.rows:
+            if isinstance(row.prompt, Gap) and self.window:
+                row.length = min(row.length, self._room(row))
+
+    def _room(self, row: Row) -> int:
+        """How much can be said of a gap without forgetting what is around it.
+
+        Raises:
+            ConfigError: nothing.
+        """
+        read = max(row.given, len(row.source) if row.source else 0)
+        if read > self.window:
+            raise ConfigError(
+                f"the text around the gap takes {read} places, and the model has {self.window}: give less of "
+                "it, the part that is nearest to the gap"
+            )
+        return self.window - row.given + 1
+
+    def logits(self) -> list[NDArray[np.float64]]:
+        """The logits (outputs,) of each row's next token, in float64; of a finished row they mean nothing."""
+        if self.slide():
+            self.state, self.read = None, list(self.starts)
+        source = self.source if self.state is None else None
+        parts = [self.part(*each) for each in zip(self.rows, self.starts, self.read, strict=True)]
+        going = torch.full((len(parts),), self.state is not None, device=self.device)
+        rows = padded(parts, self.tokenizer.pad, self.device)
+        hidden, self.state = self.network.encode(rows, source, self.state, going)
+        self.read = [read + len(part.ids) for read, part in zip(self.read, parts, strict=True)]
+        last = torch.tensor([max(len(part.ids) - 1, 0) for part in parts], device=self.device)
+        said = self.network.logits(hidden[torch.arange(len(parts), device=self.device), last])
+        return list(said.cpu().double().numpy())
+
+    def part(self, row: Row, start: int, read: int) -> "Part":
+        """What the state does not hold yet; nothing of a finished row."""
+        if row.finished:
+            return Part([], *(np.zeros(0, np.int64) for _ in range(2)))
+        return Part(row.ids[read:], *row.places(start, read))
+
+    def slide(self) -> bool:
+        """Rows without a place for another token go on from their last half window; true if any had to."""
+        slid = False
+        for index, row in enumerate(self.rows):
+            if self.window and not row.finished and len(row.ids) - self.starts[index] > self.window:
+                self.starts[index] = len(row.ids) - max(1, self.window // 2)
+                slid = True
+        return slid
+
+
+class Part(NamedTuple):
+    """Places of one row (n,)."""
+
+    ids: Sequence[int] | NDArray[np.int64]
+    positions: NDArray[np.int64]
+    order: NDArray[np.int64]
+
+
+def _sources(sources: Sequence[Side | None], window: int, pad: int, device: torch.device) -> Rows | None:
+    """The rows that are read before anything is said: of what is longer than the window, the end."""
+    if not any(sources):
+        return None
+    parts = []
+    for side in sources:
+        side = side or Side.of(np.zeros(0, np.int64), causal=False)
+        kept = slice(max(0, len(side) - window) if window else 0, None)
+        parts.append(Part(side.ids[kept], side.positions[kept], side.order[kept]))
+    return padded(parts, pad, device)
+
+
+def padded(parts: Sequence[Part], pad: int, device: torch.device) -> Rows:
+    """Rows (B, longest part), padded on the right."""
+    shape = (len(parts), max(1, *(len(part.ids) for part in parts)))
+    ids, segment, positions, order = (np.full(shape, value, np.int64) for value in (pad, -1, 0, 0))
+    for row, part in enumerate(parts):
+        end = len(part.ids)
+        ids[row, :end], segment[row, :end] = part.ids, 0
+        positions[row, :end], order[row, :end] = part.positions, part.order
+    tensors = [torch.from_numpy(array).to(device) for array in (ids, positions, segment, order)]
+    causal = bool((positions == order).all())
+    return Rows(
+        **dict(zip(("ids", "positions", "segment", "order"), tensors, strict=True)),
+        seen=tensors[2] >= 0,
+        pattern="causal" if causal else "general",
+        packed=not causal,
+    )

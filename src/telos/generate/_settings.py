@@ -1,0 +1,47 @@
+"""How text is drawn."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from telos.config import Lax, Settings
+
+__all__ = ["GenerateSettings", "UnmaskSettings"]
+
+
+class UnmaskSettings(Settings):
+    """How hidden text is found, for objectives that are decoded by unmasking."""
+
+    steps: int = Field(0, ge=0)
+    """Runs of the model for each block, each finding about as many tokens; 0 for one token each."""
+    order: Literal["confidence", "random"] = "confidence"
+    """Which are found next: those of which the model is surest (Chang et al., 2022), or any."""
+    block: int = Field(0, ge=0)
+    """Tokens that are found side by side before the next ones are begun; 0 for as many as there is room."""
+
+
+class GenerateSettings(Settings):
+    """How text is drawn. The cuts act in the order top_k, top_p, min_p, each on what the one before left."""
+
+    temperature: float = Field(1.0, ge=0)
+    """Logits are divided by it: below 1 bolder, above 1 wilder. 0 takes the most probable token always."""
+    top_k: int = Field(0, ge=0)
+    """Only the k most probable tokens are drawn from; 0 for all (Fan et al., 2018)."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Only the fewest, most probable tokens whose probability together reaches p (Holtzman et al., 2020)."""
+    min_p: float = Field(0.0, ge=0, le=1)
+    """Only tokens at least this share as probable as the most probable one (Nguyen et al., 2024)."""
+    length: int = Field(200, ge=1)
+    """Tokens to draw at most."""
+    stop: Annotated[tuple[str, ...], Lax] = ()
+    """Strings at which a sample ends; the string itself is left out."""
+    samples: int = Field(1, ge=1)
+    """Samples per prompt."""
+    unmask: UnmaskSettings = UnmaskSettings()
+
+    @field_validator("stop")
+    @classmethod
+    def _stop_says_something(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in stop:
+            raise ValueError("a stop string must not be empty: it would end every sample at once")
+        return stop
