@@ -140,7 +140,7 @@ OURS: dict[str, dict[str, Any]] = {
     },
     "llama": {"name": "decoder", "heads": {"count": 4, "keys": 2}},
     "llama-untied": {"name": "decoder", "positions": {"kind": "rotary", "base": 5e4}, "tied": False},
-    "bert": {"name": "encoder", "positions": "learned", "norm": "post", "feed": "gelu", "types": 2},
+    "bert": {"name": "encoder", "positions": "learned", "norm": "post", "feed": "gelu", "embedding": {"types": 2}},
     "modernbert": {
         "name": "encoder",
         "heads": {"count": 4, "local": {"reach": 5, "every": 2, "base": 500.0}},
@@ -286,7 +286,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
         ({"n_embd": "64"}, "n_embd = '64': expected a whole number"),
         ({"n_head": -1}, "n_head = -1"),
         ({"activation_function": "relu"}, "activation_function = 'relu'"),
-        ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon"),
+        ({"layer_norm_epsilon": "small"}, "layer_norm_epsilon = 'small': expected a number"),
     ],
     ids=["code", "path", "list", "text", "negative", "activation", "epsilon"],
 )

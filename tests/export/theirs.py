@@ -33,7 +33,7 @@ def llama(**changed: Any) -> Any:
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "rms_norm_eps": 1e-5,
+        "rms_norm_eps": 1e-6,
     }
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**sizes, **changed}))
 

@@ -36,6 +36,20 @@ MODELS: dict[str, dict[str, Any]] = {
         "depth": 3,
         "heads": {"count": 4, "keys": 2, "normed": True, "local": {"reach": 3, "every": 2, "base": 50.0}},
     },
+    "experts": {
+        "name": "decoder",
+        "width": 32,
+        "depth": 2,
+        "heads": 4,
+        "feed": {"width": 24, "experts": {"count": 5, "active": 2}},
+    },
+    "experts-gelu": {
+        "name": "decoder",
+        "width": 32,
+        "depth": 1,
+        "heads": 4,
+        "feed": {"kind": "gelu", "width": 24, "experts": {"count": 4, "active": 3}},
+    },
     "bert": {
         "name": "encoder",
         "width": 32,
@@ -44,8 +58,19 @@ MODELS: dict[str, dict[str, Any]] = {
         "positions": "learned",
         "norm": "post",
         "feed": "gelu",
-        "types": 2,
+        "embedding": {"types": 2},
     },
+    "electra": {
+        "name": "encoder",
+        "width": 32,
+        "depth": 2,
+        "heads": 4,
+        "positions": "learned",
+        "norm": "post",
+        "feed": "gelu",
+        "embedding": {"width": 20, "types": 2},
+    },
+    "modern-narrow": {"name": "encoder", "width": 32, "depth": 2, "heads": 4, "embedding": 12},
     "modern": {
         "name": "encoder",
         "width": 32,
@@ -72,6 +97,7 @@ def sizes(loss: LossSettings | None = None, *, vocabulary: int = VOCABULARY, cla
     heads = [HeadSpec(name="tokens", outputs=vocabulary)]
     if classes:
         heads.append(HeadSpec(name="next", outputs=classes, kind="classes"))
+        heads.append(HeadSpec(name="odd", outputs=2, kind="marks"))
     return Sizes(vocabulary, WINDOW, tuple(heads), loss or LossSettings())
 
 

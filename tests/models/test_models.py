@@ -216,6 +216,8 @@ UNDECAYED = {
     "gpt2": ["embedding", "places", "norm", "bias"],
     "untied": ["embedding", "norm"],
     "local": ["embedding", "norm"],
+    "experts": ["embedding", "norm"],
+    "experts-gelu": ["embedding", "norm"],
     "bert": ["embedding", "places", "types", "norm", "bias"],
     "modern": ["embedding", "norm", "bias"],
     "gru": ["embedding", "bias"],
@@ -236,6 +238,9 @@ def test_what_decays(name: str) -> None:
             "attend.outward.weight",
             "feed.inward.weight",
             "feed.outward.weight",
+            "feed.inward",
+            "feed.outward",
+            "feed.router.weight",
         ),
         "encoder": (
             "attend.inward.weight",

@@ -645,3 +645,26 @@ def test_impossible_settings_are_refused(changes: list[str], says: str) -> None:
 def test_state_cannot_be_carried_by_a_model_that_has_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no state that goes on"):
         tiny.trainer(tmp_path, "loader.carry=true", model="decoder")
+
+
+def test_after_each_step_networks_may_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Experts, whose bias moves by counts: however a step is cut, and through a resume, to the bit the same;
+    and the log says how even they are used."""
+    feed = {"width": 8, "experts": {"count": 4, "active": 1, "rate": 0.01}}
+    monkeypatch.setitem(tiny.SMALL, "decoder", {"width": 16, "depth": 1, "heads": 2, "feed": feed})
+    biases = {}
+    for name, cut in (("whole", "micro_batch=4"), ("parts", "micro_batch=1")):
+        log = tiny.Recorder()
+        trainer = tiny.trainer(tmp_path / name, f"compute.{cut}", "budget.steps=1", log=log)
+        trainer.run()
+        biases[name] = dict(trainer.models["main"].named_buffers())["blocks.0.feed.bias"].clone()
+        assert [line["load"] >= 1 for line in log.lines if "norm" in line] == [True]
+    assert biases["whole"].any() and torch.equal(biases["whole"], biases["parts"])
+    for until in (3, 6):
+        again = tiny.trainer(tmp_path / "again", f"budget.steps={until}", "schedule.kind=constant")
+        if until == 6:
+            again.resume()
+        again.run()
+    once = tiny.trainer(tmp_path / "once", "budget.steps=6", "schedule.kind=constant")
+    once.run()
+    assert tiny.digest(again.models["main"]) == tiny.digest(once.models["main"])

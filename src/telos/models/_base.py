@@ -146,6 +146,11 @@ class Network(nn.Module, ABC):
         said: Tensor = module.logits(hidden)
         return said
 
+    def stepped(self, good: bool) -> Mapping[str, Tensor]:
+        """Once after each optimizer step, with whether it changed anything: what is learned by counting and
+        not by gradients moves. Returns what the log shows of it, each ()."""
+        return {}
+
     @contextmanager
     def at_rest(self) -> Iterator[None]:
         """Evaluation mode and no gradients; afterwards every module is in the mode it was in."""

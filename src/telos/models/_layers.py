@@ -41,6 +41,8 @@ class Sight(NamedTuple):
     mask: Tensor | None
     """(B, 1, queries, keys), true where place i sees place j; or none, and then `causal` says it all."""
     causal: bool = False
+    real: Tensor | None = None
+    """(B, T), true where a place holds a token and not padding, for layers that count tokens."""
 
 
 def near(query: Tensor, key: Tensor, reach: int) -> Tensor:
@@ -216,7 +218,12 @@ class Block(nn.Module):
     def forward(self, x: Tensor, sight: Sight, turn: Turn, past: Past | None) -> tuple[Tensor, Past]:
         attended, past = self.attend(self.norm_attend(x), sight, turn, past)
         x = x + self._drop(attended)
-        return x + self._drop(self.feed(self.norm_feed(x))), past
+        return x + self._drop(self.fed(self.norm_feed(x), sight)), past
+
+    def fed(self, x: Tensor, sight: Sight) -> Tensor:
+        """Through the feed-forward: (B, T, width)."""
+        out: Tensor = self.feed(x)
+        return out
 
     def _drop(self, x: Tensor) -> Tensor:
         return functional.dropout(x, self.dropout, self.training) if self.dropout else x

@@ -151,13 +151,17 @@ class Transformer(Network):
     norm: nn.Module
     """After the last block."""
 
-    def __init__(self, width: int, heads: Heads, positions: Positions, sizes: Sizes) -> None:
+    def __init__(
+        self, width: int, heads: Heads, positions: Positions, sizes: Sizes, embedding: int = 0
+    ) -> None:
+        """Tables are `embedding` wide, where that is not 0; else as wide as the blocks."""
         super().__init__()
         self._head_width, self._local, self._base = width // heads.count, heads.local, positions.base
         within = heads.local.reach < sizes.window - 1  # or else no two places of a row are too far apart
         self._reach = heads.local.reach if within else 0
-        self.embedding = nn.Embedding(sizes.vocabulary, width)
-        self.places = nn.Embedding(sizes.window, width) if positions.kind == "learned" else None
+        inward = embedding or width
+        self.embedding = nn.Embedding(sizes.vocabulary, inward)
+        self.places = nn.Embedding(sizes.window, inward) if positions.kind == "learned" else None
 
     @abstractmethod
     def embed(self, main: Rows) -> Tensor:
@@ -217,14 +221,15 @@ def dropped(x: Tensor, share: float, training: bool) -> Tensor:
 def sight(main: Rows, past: Cache | None, reach: int = 0) -> Sight:
     """The fast kernels where the pattern says it all, and else the rule of `may_see`; with a reach, only what
     is at most so many positions away."""
+    real = main.segment >= 0
     if past is None and not main.packed and not reach:
         if main.pattern == "causal":
-            return Sight(None, causal=True)
+            return Sight(None, causal=True, real=real)
         if main.pattern == "full":
-            return Sight(None)
+            return Sight(None, real=real)
     keys = main if past is None else joined(main, past)
     seen = may_see(main, keys)
-    return Sight(seen & near(main.positions, keys.positions, reach) if reach else seen)
+    return Sight(seen & near(main.positions, keys.positions, reach) if reach else seen, real=real)
 
 
 def joined(main: Rows, past: Cache | None) -> Rows:

@@ -5,13 +5,15 @@
 
 Blocks normalise before they mix, and once more after the last. What a place may see comes with the rows, so
 the same network is causal, bidirectional or anything between. Blocks can be local (`heads.local`), as in
-Mistral and Gemma, and queries and keys normalised (`heads.normed`), as in OLMo 2 and Qwen 3.
+Mistral and Gemma, and queries and keys normalised (`heads.normed`), as in OLMo 2 and Qwen 3. The feed-forward
+can be many, of which each token goes through a few (`feed.experts`), as in Mixtral and DeepSeek.
 
 First values, for depth N (GPT-2's):
 
     embedding, learned positions, head (untied)     normal, 0.02
     inward matrices of attention and feed-forward   normal, 0.02
     outward matrices of both                        normal, 0.02 / √(2N)
+    routers of experts                              normal, 0.02
     norms' weights                                  1
     all biases                                      0
 """
@@ -25,13 +27,21 @@ from torch import Tensor, nn
 from telos.batch import Rows
 from telos.config import Settings
 from telos.models._base import Initial, Model, Sizes
+from telos.models._experts import ExpertBlock, Experts, Routed, balanced
 from telos.models._heads import build_heads, head_counts
 from telos.models._layers import Attention, Block, Gelu, LevelHeads, SwiGlu
 from telos.models._transformer import Heads, Local, Positions, Transformer, check_heads, dropped, short
 
-__all__ = ["Decoder", "Feed", "Heads", "Local", "Positions"]
+__all__ = ["Decoder", "Experts", "Feed", "Heads", "Local", "Norm", "Positions"]
 
-EPSILON = 1e-5
+
+class Norm(Settings):
+    """What stands before each part of a block, and at the end."""
+
+    kind: Literal["rms", "layer"] = "rms"
+    """RMSNorm without biases anywhere, or LayerNorm with biases in every layer."""
+    epsilon: float = Field(1e-5, gt=0)
+    """Added to the mean square or the variance, so that nothing is divided by nought."""
 
 
 class Feed(Settings):
@@ -42,6 +52,8 @@ class Feed(Settings):
     width: int = Field(0, ge=0)
     """Inner width; 0 means 4 · width for gelu, and 8/3 · width rounded up to a multiple of 64 for swiglu,
     which has three matrices where gelu has two: so both hold nearly the same number of weights."""
+    experts: Annotated[Experts, short("count")] = Experts()
+    """Several of them, of which each token goes through a few."""
 
 
 @final
@@ -56,8 +68,7 @@ class Decoder(Model):
     """Blocks."""
     heads: Annotated[Heads, short("count")] = Heads()
     positions: Annotated[Positions, short("kind")] = Positions()
-    norm: Literal["rms", "layer"] = "rms"
-    """RMSNorm without biases anywhere, or LayerNorm with biases in every layer."""
+    norm: Annotated[Norm, short("kind")] = Norm()
     feed: Annotated[Feed, short("kind")] = Feed()
     tied: bool = True
     """The head shares the embedding's weight."""
@@ -67,6 +78,8 @@ class Decoder(Model):
     @model_validator(mode="after")
     def _widths_fit(self) -> "Decoder":
         check_heads(self.width, self.heads, self.positions)
+        if self.feed.experts.count and self.bias:
+            raise ValueError('experts have no biases: set norm = "rms", or leave feed.experts out')
         return self
 
     @property
@@ -89,12 +102,12 @@ class Decoder(Model):
     @property
     def bias(self) -> bool:
         """Whether linear layers have biases."""
-        return self.norm == "layer"
+        return self.norm.kind == "layer"
 
     def parameter_count(self, sizes: Sizes) -> int:
-        each = 2 if self.norm == "layer" else 1
+        each = 2 if self.bias else 1
         norm = each * self.width
-        matrices, biases = self._block_weights()
+        matrices, biases = self._block_weights(self.feed.experts.count)
         level = 2 * each * self.head_width if self.heads.normed else 0
         block = matrices + (biases if self.bias else 0) + 2 * norm + level
         places = sizes.window * self.width if self.positions.kind == "learned" else 0
@@ -107,13 +120,14 @@ class Decoder(Model):
         attention = (
             12 * self.width * pairs // sizes.window // 2
         )  # of two places only the later sees the other
-        return 6 * (self.depth * self._block_weights()[0] + heads) + attention
+        return 6 * (self.depth * self._block_weights(self.feed.experts.active)[0] + heads) + attention
 
-    def _block_weights(self) -> tuple[int, int]:
-        """Of one block: weights that multiply, and biases."""
+    def _block_weights(self, experts: int) -> tuple[int, int]:
+        """Of one block with so many experts, where there are any: weights that multiply, and biases."""
         inward = (self.heads.count + 2 * self.key_heads) * self.head_width
         feed = (2 if self.feed.kind == "swiglu" else 1) * self.feed_width
-        matrices = self.width * (inward + self.width + feed + self.feed_width)
+        feeds, router = (experts, self.feed.experts.count) if self.feed.experts.count else (1, 0)
+        matrices = self.width * (inward + self.width + feeds * (feed + self.feed_width) + router)
         return matrices, inward + self.width + feed + self.width
 
     def build(self, sizes: Sizes) -> "DecoderNetwork":
@@ -123,13 +137,16 @@ class Decoder(Model):
         """One block of the description."""
         level = LevelHeads(self.heads.count, self.norm_maker(self.head_width)) if self.heads.normed else None
         attend = Attention(self.width, self.heads.count, self.key_heads, self.dropout, self.bias, level)
+        if self.feed.experts.count:
+            routed = Routed(self.width, self.feed_width, self.feed.kind, self.feed.experts)
+            return ExpertBlock(attend, routed, self.norm_maker(self.width), self.dropout)
         feed = (SwiGlu if self.feed.kind == "swiglu" else Gelu)(self.width, self.feed_width, self.bias)
         return Block(attend, feed, self.norm_maker(self.width), self.dropout)
 
     def norm_maker(self, width: int) -> Callable[[], nn.Module]:
         """Makes one norm of the description's kind."""
-        kind = nn.LayerNorm if self.norm == "layer" else nn.RMSNorm
-        return lambda: kind(width, eps=EPSILON)
+        kind = nn.LayerNorm if self.bias else nn.RMSNorm
+        return lambda: kind(width, eps=self.norm.epsilon)
 
 
 class DecoderNetwork(Transformer):
@@ -149,6 +166,9 @@ class DecoderNetwork(Transformer):
         if self.places is not None:
             x = x + self.places(main.positions)
         return dropped(x, self.model.dropout, self.training)
+
+    def stepped(self, good: bool) -> dict[str, Tensor]:
+        return balanced(self, good)
 
     def initial(self, name: str) -> Initial:
         if name.endswith("bias"):

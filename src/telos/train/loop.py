@@ -114,6 +114,7 @@ class Trainer:
         self._carried: dict[int, Any] = {}
         self._saved = -1
         self._norm = 0.0
+        self._noted: dict[str, Tensor] = {}
         self._signals = Signals()
         self._start = self._since = _Mark.of(self)
 
@@ -237,9 +238,17 @@ class Trainer:
         else:
             self.state.counters.skipped += 1
         self.optimizer.zero_grad(set_to_none=True)
+        self._count(good)
         if good:
             self._tally(sums, asked)
         self._advance(step, asked, good)
+
+    def _count(self, good: bool) -> None:
+        """Let what is learned by counting move, and keep what is to be logged of it."""
+        for name, model in self._trained().items():
+            network: Any = checkpoint.bare(model)
+            front = "" if name == "main" else f"{name}."
+            self._noted |= {front + what: value for what, value in network.stepped(good).items()}
 
     def _gradients(self, step: Step, asked: Mapping[str, float]) -> tuple[dict[str, float], bool]:
         """Add up the gradients of the micro-batches; the sum
@@ -378,6 +387,7 @@ class Trainer:
             "epochs": state.epochs,
             "rate": self.optimizer.param_groups[0]["lr"],
             "norm": self._norm,
+            **{name: float(value) for name, value in self._noted.items()},
             "seconds": state.seconds,
             "tokens_per_second": now.speed_since(self._since),
         }

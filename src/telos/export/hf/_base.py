@@ -20,11 +20,11 @@ __all__ = [
     "Architecture",
     "Fixed",
     "Pair",
+    "figure",
     "integer",
     "linear",
     "norm",
     "rotary_base",
-    "share",
     "stacked",
     "to_ours",
     "to_theirs",
@@ -144,8 +144,8 @@ def integer(config: Mapping[str, Any], key: str, default: int) -> int:
     return value
 
 
-def share(config: Mapping[str, Any], key: str, default: float) -> float:
-    """A share of dropout that config.json says.
+def figure(config: Mapping[str, Any], key: str, default: float) -> float:
+    """A share of dropout, or the ε of norms, that config.json says.
 
     Raises:
         ConfigError: it is no number.

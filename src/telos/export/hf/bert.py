@@ -4,7 +4,7 @@ the two heads it was trained with: hidden tokens, and whether one sentence follo
 from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
-from telos.export.hf._base import Architecture, Fixed, Pair, integer, linear, norm, share, stacked
+from telos.export.hf._base import Architecture, Fixed, Pair, figure, integer, linear, norm, stacked
 from telos.models._base import Model, Sizes
 
 __all__ = ["Bert"]
@@ -80,7 +80,7 @@ class Bert(Architecture):
             "norm": "post",
             "feed": {"kind": "gelu", "width": integer(config, "intermediate_size", 3072)},
             "types": integer(config, "type_vocab_size", 2),
-            "dropout": share(config, "hidden_dropout_prob", 0.1),
+            "dropout": figure(config, "hidden_dropout_prob", 0.1),
         }
 
     def places(self, config: Mapping[str, Any]) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
-from telos.export.hf._base import Architecture, Fixed, Pair, integer, linear, norm, share
+from telos.export.hf._base import Architecture, Fixed, Pair, figure, integer, linear, norm
 from telos.models._base import Model, Sizes
 
 __all__ = ["Gpt2"]
@@ -21,7 +21,6 @@ class Gpt2(Architecture):
     derived = (".attn.bias", ".attn.masked_bias")
     fixed: ClassVar = (
         Fixed("activation_function", "gelu_new", "gelu_new"),
-        Fixed("layer_norm_epsilon", 1e-5, 1e-5),
         Fixed("scale_attn_weights", True, True),
         Fixed("scale_attn_by_inverse_layer_idx", False, False),
         Fixed("reorder_and_upcast_attn", False, False),
@@ -33,8 +32,8 @@ class Gpt2(Architecture):
         d: Any = model
         if d.positions.kind != "learned":
             return f"positions are {d.positions.kind}"
-        if d.norm != "layer" or d.feed.kind != "gelu":
-            return f"norm = {d.norm}, feed = {d.feed.kind}"
+        if d.norm.kind != "layer" or d.feed.kind != "gelu":
+            return f"norm = {d.norm.kind}, feed = {d.feed.kind}"
         if d.key_heads != d.heads.count or d.heads.normed or d.heads.local.reach:
             return "key heads are shared, normed or local"
         return ""
@@ -49,6 +48,7 @@ class Gpt2(Architecture):
             "n_layer": d.depth,
             "n_head": d.heads.count,
             "n_inner": d.feed_width,
+            "layer_norm_epsilon": d.norm.epsilon,
             "tie_word_embeddings": d.tied,
             **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), d.dropout),
             **{each.key: each.value for each in self.fixed},
@@ -60,10 +60,10 @@ class Gpt2(Architecture):
             "depth": integer(config, "n_layer", 12),
             "heads": {"count": integer(config, "n_head", 12)},
             "positions": {"kind": "learned"},
-            "norm": "layer",
+            "norm": {"kind": "layer", "epsilon": figure(config, "layer_norm_epsilon", 1e-5)},
             "feed": {"kind": "gelu", "width": integer(config, "n_inner", 4 * integer(config, "n_embd", 768))},
             "tied": config.get("tie_word_embeddings", True),
-            "dropout": share(config, "resid_pdrop", 0.1),
+            "dropout": figure(config, "resid_pdrop", 0.1),
         }
 
     def places(self, config: Mapping[str, Any]) -> int:

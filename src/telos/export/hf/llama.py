@@ -8,11 +8,11 @@ from telos.export.hf._base import (
     Architecture,
     Fixed,
     Pair,
+    figure,
     integer,
     linear,
     norm,
     rotary_base,
-    share,
     stacked,
 )
 from telos.models._base import Model, Sizes
@@ -32,7 +32,6 @@ class Llama(Architecture):
     derived = ("rotary_emb.inv_freq",)
     fixed: ClassVar = (
         Fixed("hidden_act", "silu", "silu"),
-        Fixed("rms_norm_eps", 1e-5, 1e-6),
         Fixed("attention_bias", False, False),
         Fixed("mlp_bias", False, False),
     )
@@ -42,8 +41,10 @@ class Llama(Architecture):
         d: Any = model
         if d.positions.kind != "rotary":
             return f"positions are {d.positions.kind}"
-        if d.norm != "rms" or d.feed.kind != "swiglu":
-            return f"norm = {d.norm}, feed = {d.feed.kind}"
+        if d.norm.kind != "rms" or d.feed.kind != "swiglu":
+            return f"norm = {d.norm.kind}, feed = {d.feed.kind}"
+        if d.feed.experts.count:
+            return "it has experts"
         if d.heads.normed or d.heads.local.reach:
             return "heads are normed or local"
         return ""
@@ -62,6 +63,7 @@ class Llama(Architecture):
             "intermediate_size": d.feed_width,
             "rope_parameters": {"rope_type": "default", "rope_theta": d.positions.base},
             "rope_theta": d.positions.base,
+            "rms_norm_eps": d.norm.epsilon,
             "attention_dropout": d.dropout,
             "tie_word_embeddings": d.tied,
             **{each.key: each.value for each in self.fixed},
@@ -80,10 +82,10 @@ class Llama(Architecture):
             "depth": integer(config, "num_hidden_layers", 32),
             "heads": {"count": heads, "keys": 0 if keys == heads else keys},
             "positions": {"kind": "rotary", "base": rotary_base(config)},
-            "norm": "rms",
+            "norm": {"kind": "rms", "epsilon": figure(config, "rms_norm_eps", 1e-6)},
             "feed": {"kind": "swiglu", "width": integer(config, "intermediate_size", 11008)},
             "tied": config.get("tie_word_embeddings", False),
-            "dropout": share(config, "attention_dropout", 0.0),
+            "dropout": figure(config, "attention_dropout", 0.0),
         }
 
     def pairs(self, model: Model, sizes: Sizes) -> list[Pair]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 from telos.errors import ConfigError
-from telos.export.hf._base import Architecture, Fixed, Pair, integer, linear, norm, rotary_base, share
+from telos.export.hf._base import Architecture, Fixed, Pair, figure, integer, linear, norm, rotary_base
 from telos.models._base import Model, Sizes
 
 __all__ = ["ModernBert"]
@@ -88,7 +88,7 @@ class ModernBert(Architecture):
             "norm": "pre",
             "feed": {"kind": "geglu", "width": integer(config, "intermediate_size", 1152)},
             "types": 0,
-            "dropout": share(config, "embedding_dropout", 0.0),
+            "dropout": figure(config, "embedding_dropout", 0.0),
         }
 
     def pairs(self, model: Model, sizes: Sizes) -> list[Pair]:

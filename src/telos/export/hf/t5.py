@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 from telos.errors import ConfigError
-from telos.export.hf._base import Architecture, Fixed, Pair, integer, linear, norm, share, stacked
+from telos.export.hf._base import Architecture, Fixed, Pair, figure, integer, linear, norm, stacked
 from telos.models._base import Model, Sizes
 
 __all__ = ["T5"]
@@ -67,7 +67,7 @@ class T5(Architecture):
             },
             "feed": {"kind": feeds[feed], "width": integer(config, "d_ff", 2048)},
             "tied": scaled,
-            "dropout": share(config, "dropout_rate", 0.1),
+            "dropout": figure(config, "dropout_rate", 0.1),
         }
 
     def pairs(self, model: Model, sizes: Sizes) -> list[Pair]:
