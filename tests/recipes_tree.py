@@ -151,7 +151,7 @@ def _model_for(objective: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A model for it: the decoder, or the first one that serves."""
     wanted = read(find(objectives, objective, Objective), settings)
     fit = models_that_fit(wanted)
-    types = {"types": 2} if "types" in wanted.requires() else {}
+    types: dict[str, Any] = {"embedding": {"types": 2}} if "types" in wanted.requires() else {}
     return {"name": "decoder" if "decoder" in fit else fit[0], **types}
 
 

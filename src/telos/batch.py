@@ -176,8 +176,9 @@ class HeadSpec:
     name: str
     outputs: int
     """Classes it chooses between; for `tokens`, the vocabulary."""
-    kind: Literal["tokens", "classes"] = "tokens"
-    """`tokens` may share the embedding's weight; `classes` has its own."""
+    kind: Literal["tokens", "classes", "marks"] = "tokens"
+    """`tokens` may share the embedding's weight; `classes` has its own, and is asked once for a text; `marks` is
+    no or yes at every place, said by one number: the logit of yes, where that of no is 0."""
     ahead: int = 0
     """Predicts so many tokens further on than the head `tokens` does. Its hidden states go through a layer of
     its own first, so that heads which share a projection differ."""

@@ -296,13 +296,16 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", help="The folder to write; by default RUN/export/FORMAT.")
     ] = None,
+    partner: Annotated[
+        str, typer.Option("--partner", help="A network that was trained beside it instead: generator.")
+    ] = "",
     as_json: _Json = False,
 ) -> None:
     """Write a model for other programs, and prove that it says the same.
 
     Example: telos export runs/demo --to hf
     """
-    figures = _open(run, "cpu").export(to, out)
+    figures = _open(run, "cpu").export(to, out, partner=partner)
     logits = max(value for kind in figures["logits"].values() for value in kind.values())
     ours, theirs = (figures["perplexity"][side] for side in ("ours", "theirs"))
     lines = [

@@ -283,28 +283,48 @@ class Run:
         """The nearest words to each of `words` by the input embedding."""
         return neighbours(self.network, self.tokenizer, words, count)
 
-    def export(self, to: str, folder: str | Path | None = None) -> dict[str, Any]:
+    def export(self, to: str, folder: str | Path | None = None, *, partner: str = "") -> dict[str, Any]:
         """Write the model in the format `to` (a file name in `export/`) into `folder`, by default
         RUN/export/FORMAT, and prove that what was written says the same: the figures of the proof.
 
+        Args:
+            partner: a network that was trained beside it, to be written instead, by default into
+                RUN/export/FORMAT-PARTNER: ELECTRA's `generator`.
+
         Raises:
-            ConfigError: there is no such format, it does not know this kind of model, or what it needs is
-                not installed.
+            ConfigError: there is no such format, it does not know this kind of model, what it needs is not
+                installed, or there is no such partner.
             ExportError: what was written does not say the same; nothing is left of it.
             DataError: the run's held-out text is not there any more, and cannot be made again.
         """
+        model, sizes, network = self._network_of(partner)
+        about = self._about()
         trained = Trained(
-            name=self.recipe.name,
-            model=self.recipe.model,
-            sizes=sizes_of(self.recipe, self.tokenizer),
-            network=self.network,
+            name=f"{self.recipe.name}-{partner}" if partner else self.recipe.name,
+            model=model,
+            sizes=sizes,
+            network=network,
             tokenizer=self.tokenizer,
             objective=self.recipe.objective,
             held=self._held(),
-            about=self._about(),
+            about={key: about[key] for key in about if key == "card"} if partner else about,
         )
-        path = self.folder / "export" / to if folder is None else Path(folder)
+        name = f"{to}-{partner}" if partner else to
+        path = self.folder / "export" / name if folder is None else Path(folder)
         return {"folder": str(path), **write_export(to, trained, path)}
+
+    def _network_of(self, partner: str) -> tuple[Model, Sizes, Network]:
+        """A network of the run's and what it is: the main one, or that of a partner."""
+        if not partner:
+            return self.recipe.model, sizes_of(self.recipe, self.tokenizer), self.network
+        if partner not in self.partners:
+            there = ", ".join(self.partners) or "none"
+            raise ConfigError(
+                f"partner = {partner!r}: no such network was trained beside the model of this run. There "
+                f"are: {there}."
+            )
+        described = self.recipe.objective.partners()[partner]
+        return *partner_of(partner, described, self.recipe, self.tokenizer), self.partners[partner]
 
     def _held(self) -> Held:
         """The first held-out documents, as the objective has them begin and end."""

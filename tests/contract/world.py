@@ -32,7 +32,7 @@ DOCUMENTS = (
 
 _SMALL: dict[str, dict[str, Any]] = {
     "decoder": {"width": 16, "depth": 2, "heads": 2},
-    "encoder": {"width": 16, "depth": 2, "heads": 2, "types": 2},
+    "encoder": {"width": 16, "depth": 2, "heads": 2, "embedding": {"types": 2}},
     "encoder_decoder": {"width": 16, "depth": 2, "heads": 2, "feed": {"width": 32}},
     "gru": {"embedding": 12, "width": 16},
     "state_space": {"width": 16, "depth": 2, "head": 8, "state": 8},

@@ -93,3 +93,38 @@ def test_a_run_starts_from_bert(texts: Path, tmp_path: Path) -> None:
         run = fit(load_recipe(texts, given), tmp_path / "runs", device="cpu")
     figures = run.export("hf")
     assert figures["architecture"] == "bert" and figures["logits"]["float64"]["16"] < 1e-9
+
+
+def test_electra_goes_out_as_two_models_and_either_comes_back(texts: Path, tmp_path: Path) -> None:
+    """The discriminator by default and the generator by name; opened by the plain classes, without remote
+    code; and a run starts from each, its first weights those of the file."""
+    small = ["model.embedding.width=12", "objective.generator={width=8, heads=1}"]
+    small += ["tokenizer={kind='bpe', size=300}"]
+    given = [f"data.path={texts}", *SHRUNK, *NARROW["encoder"], *small]
+    run = fit(load_recipe("electra-small", given), tmp_path / "runs", device="cpu")
+    opened = {"": "AutoModelForPreTraining", "generator": "AutoModelForMaskedLM"}
+    for partner, kind in opened.items():
+        done = CliRunner().invoke(
+            app,
+            ["export", str(run.folder), "--to", "hf", "--json", *(["--partner", partner] if partner else [])],
+        )
+        assert done.exit_code == 0, done.output
+        figures = json.loads(done.stdout)
+        assert figures["architecture"] == "electra" and figures["logits"]["float64"]["16"] < 1e-9
+        folder = Path(figures["folder"])
+        assert folder.name == ("hf-generator" if partner else "hf")
+        model = getattr(theirs.transformers, kind).from_pretrained(folder)
+        assert type(model).__name__ == ("ElectraForMaskedLM" if partner else "ElectraForPreTraining")
+        tokenizer = theirs.transformers.AutoTokenizer.from_pretrained(folder)
+        ids = tokenizer("the cat", return_tensors="pt")["input_ids"]
+        assert model(ids).logits.shape[:2] == ids.shape
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert ("fill-mask" in card) == bool(partner) and ("was it replaced?" in card) != bool(partner)
+        objective = "objective=masked" if partner else "objective={name='replaced', generator={depth=1}}"
+        on = [f"model.from={folder}", objective, *SHRUNK, "train.optimizer.rate=1e-9", f"name=on{partner}"]
+        again = fit(load_recipe(texts, on), tmp_path / "runs", device="cpu")
+        source = run.partners[partner] if partner else run.network
+        for name, tensor in source.state_dict().items():
+            torch.testing.assert_close(last_weights(again)[name], tensor.cpu(), rtol=0, atol=1e-6)
+    with pytest.raises(ConfigError, match=r"partner = 'teacher'.*There are: generator"):
+        run.export("hf", partner="teacher")

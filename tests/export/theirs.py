@@ -43,6 +43,11 @@ def bert(kind: str = "BertForPreTraining", **changed: Any) -> Any:
     return getattr(transformers, kind)(transformers.BertConfig(**{**sizes, **changed}))
 
 
+def electra(kind: str = "ElectraForPreTraining", **changed: Any) -> Any:
+    sizes = {**_ENCODER, "intermediate_size": 48, "embedding_size": 20}
+    return getattr(transformers, kind)(transformers.ElectraConfig(**{**sizes, **changed}))
+
+
 def modernbert(**changed: Any) -> Any:
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
     sizes = {**_ENCODER, **ids, "intermediate_size": 48, "num_hidden_layers": 5, "local_attention": 16}
@@ -84,6 +89,10 @@ def redrawn(model: Any, seed: int = 0) -> Any:
         spread = 0.3 if tensor.ndim == 1 else 1.5 * tensor.shape[-1] ** -0.5
         if name.endswith("bias"):
             centre = 0.0
+        if (
+            len(tensor) == 1 and tensor.ndim == 2
+        ):  # one answer for each place, which its neighbours' must not hide
+            spread *= 10
         if name == "shared.weight":  # T5 v1.0 divides what comes out of it by √width
             spread = WIDTH**0.5
         tensor.copy_(centre + spread * torch.randn(tensor.shape, generator=draw))

@@ -30,11 +30,15 @@ from tests.contract import world
 from tests.models.small import ENCODERS, WINDOW, built, described, drawn, hidden_of, part, rows_of, sizes
 from tests.models.test_decoder import looked, roughened
 
-HEADS = (HeadSpec(name="tokens", outputs=50), HeadSpec(name="next", outputs=2, kind="classes"))
+HEADS = (
+    HeadSpec(name="tokens", outputs=50),
+    HeadSpec(name="next", outputs=2, kind="classes"),
+    HeadSpec(name="odd", outputs=2, kind="marks"),
+)
 
 
 def with_heads(name: str, **changed: Any) -> Network:
-    """A network with both kinds of heads, in float64, its parameters drawn anew so that each shows."""
+    """A network with all kinds of heads, in float64, its parameters drawn anew so that each shows."""
     network = described(name, **changed).build(sizes(classes=2)).double()
     draw = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -97,11 +101,13 @@ class Formula:
     def hidden(self, ids: Sequence[int], types: Sequence[int]) -> Tensor:
         """(T, width) of a text all of whose places see each other."""
         x = self.weights["embedding.weight"][list(ids)]
-        if self.model.types:
+        if self.model.embedding.types:
             x = x + self.weights["types.weight"][list(types)]
         if self.model.positions.kind == "learned":
             x = x + self.weights["places.weight"][: len(ids)]
         x = self.norm("norm_embedded", x)
+        if "widen.weight" in self.weights:
+            x = self.linear("widen", x)
         for block in range(self.model.depth):
             names = f"blocks.{block}.norm_attend", f"blocks.{block}.norm_feed"
             if self.model.norm == "post":
@@ -116,10 +122,13 @@ class Formula:
         name = f"heads.{head}.transform"
         if head == "next" and self.model.norm == "post":
             bent = torch.tanh(self.linear(f"{name}.dense", hidden))
+        elif head == "odd" and self.model.norm == "post":
+            bent = self.gelu(self.linear(f"{name}.dense", hidden))
         else:
             bent = self.norm(f"{name}.norm", self.gelu(self.linear(f"{name}.dense", hidden)))
         table = self.weights["embedding.weight" if head == "tokens" else f"heads.{head}.weight"]
-        return bent @ table.T + self.weights[f"heads.{head}.bias"]
+        said = bent @ table.T + self.weights[f"heads.{head}.bias"]
+        return torch.cat((torch.zeros_like(said), said), -1) if head == "odd" else said
 
 
 def full(rows: Rows, types: Tensor | None = None) -> Rows:
@@ -141,7 +150,7 @@ def test_its_logits_are_those_of_the_formula(name: str) -> None:
         (1, 0, texts[2], [0] * 11),
     ):
         wanted = formula.hidden(text, kinds)
-        for head in ("tokens", "next"):
+        for head in ("tokens", "next", "odd"):
             said = network.logits(hidden[row, start : start + len(text)], head)
             torch.testing.assert_close(said, formula.logits(wanted, head), rtol=1e-9, atol=1e-9)
             assert said.std() > 0.3
@@ -153,12 +162,17 @@ def test_the_loss_of_a_head_is_that_of_its_logits(name: str) -> None:
     network = with_heads(name)
     rows = rows_of([drawn(9)], pattern="full", order="full")
     hidden, _ = network.encode(rows)
-    for head, target in (("tokens", torch.tensor([7, 3])), ("next", torch.tensor([1, 0]))):
+    targets = {"tokens": torch.tensor([7, 3]), "next": torch.tensor([1, 0]), "odd": torch.tensor([0, 1])}
+    for head, target in targets.items():
         at = torch.tensor([2, 5])
         ask = Asked(head=head, term=head, at=at, target=target, weight=torch.tensor([1.0, 2.0]))
         logits = network.logits(hidden[0, at], head)
         wanted = (torch.nn.functional.cross_entropy(logits, target, reduction="none") * ask.weight).sum()
         torch.testing.assert_close(network(Batch(main=rows, asks=(ask,))).sums[head], wanted)
+        if head == "odd":  # one number for each place, as ELECTRA has it
+            binary = torch.nn.functional.binary_cross_entropy_with_logits
+            alone = binary(logits[:, 1], target.to(logits), weight=ask.weight.to(logits), reduction="sum")
+            torch.testing.assert_close(wanted, alone)
 
 
 PATTERNS: dict[Pattern, list[int]] = {
@@ -213,27 +227,33 @@ def encoders(draw: st.DrawFn) -> dict[str, Any]:
         "positions": {"kind": "learned" if learned else "rotary"},
         "norm": draw(st.sampled_from(["pre", "post"])),
         "feed": {"kind": draw(st.sampled_from(["geglu", "gelu"])), "width": draw(st.sampled_from([0, 10]))},
-        "types": draw(st.sampled_from([0, 2, 3])),
+        "embedding": {
+            "width": draw(st.sampled_from([0, 6, 8])),
+            "types": draw(st.sampled_from([0, 2, 3])),
+        },
     }
 
 
 @settings(max_examples=30)
-@given(table=encoders(), vocabulary=st.integers(1, 60), window=st.integers(1, 60), heads=st.integers(0, 2))
+@given(table=encoders(), vocabulary=st.integers(1, 60), window=st.integers(1, 60), heads=st.integers(0, 3))
 def test_its_parameters_are_counted_in_closed_form(
     table: dict[str, Any], vocabulary: int, window: int, heads: int
 ) -> None:
     model = read(Encoder, table)
-    given_sizes = Sizes(vocabulary, window, (replace(HEADS[0], outputs=vocabulary), HEADS[1])[:heads])
+    given_sizes = Sizes(vocabulary, window, (replace(HEADS[0], outputs=vocabulary), *HEADS[1:])[:heads])
     with torch.device("meta"):
         network = model.build(given_sizes)
     assert model.parameter_count(given_sizes) == sum(p.numel() for p in network.parameters())
 
 
 def test_the_published_sizes() -> None:
-    """110,106,428 parameters in BERT-base with both heads, 149,655,232 in ModernBERT-base: as many as
-    `transformers` 5.23 builds."""
+    """110,106,428 parameters in BERT-base with both heads, 13,549,057 in ELECTRA-small, 149,655,232 in
+    ModernBERT-base: as many as `transformers` 5.23 builds."""
     wide: dict[str, Any] = {"width": 768, "heads": 12}
-    bert = {**wide, "depth": 12, "positions": "learned", "norm": "post", "feed": "gelu", "types": 2}
+    style: dict[str, Any] = {"depth": 12, "positions": "learned", "norm": "post", "feed": "gelu"}
+    bert = {**wide, **style, "embedding": {"types": 2}}
+    electra = {**style, "width": 256, "heads": 4, "embedding": {"width": 128, "types": 2}}
+    assert read(Encoder, electra).parameter_count(Sizes(30522, 512, HEADS[2:])) == 13_549_057
     specs = (HeadSpec(name="tokens", outputs=30522), HEADS[1])
     assert read(Encoder, bert).parameter_count(Sizes(30522, 512, specs)) == 110_106_428
     modern = {**wide, "depth": 22, "feed": {"kind": "geglu", "width": 1152}}
@@ -246,7 +266,8 @@ def test_the_first_block_has_no_norm_before_attention_and_pre_no_biases() -> Non
     assert [name for name in names if "norm_attend" in name] == [
         f"blocks.{block}.norm_attend.weight" for block in (1, 2)
     ]
-    assert [name for name in names if name.endswith("bias")] == ["heads.tokens.bias", "heads.next.bias"]
+    heads = [f"heads.{head}.bias" for head in ("tokens", "next", "odd")]
+    assert [name for name in names if name.endswith("bias")] == heads
 
 
 def test_types_are_told_apart_and_the_first_is_meant_where_there_are_none() -> None:
@@ -264,15 +285,16 @@ def test_an_objective_that_needs_types_says_how_to_get_them(monkeypatch: pytest.
 
     monkeypatch.setattr(Causal, "requires", lambda self: frozenset({"full", "types"}))
     table: dict[str, Any] = {"data": {"path": "x"}, "model": {"name": "encoder"}}
-    with pytest.raises(ConfigError, match=r"needs a model that gives types: set model.types = 2"):
+    with pytest.raises(ConfigError, match=r"needs a model that gives types: set model.embedding.types = 2"):
         read(Recipe, table)
-    assert read(Recipe, {**table, "model": {"name": "encoder", "types": 2}}).model.lacks() == {}
+    typed = {**table, "model": {"name": "encoder", "embedding": {"types": 2}}}
+    assert read(Recipe, typed).model.lacks() == {}
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"types": 1}, "tells no token from another"),
+        ({"embedding": {"types": 1}}, "tells no token from another"),
         ({"width": 65, "heads": 4}, "multiple of heads"),
         ({"width": 12, "heads": 4}, "even width"),
         ({"feed": "swiglu"}, "feed.kind"),
@@ -431,9 +453,8 @@ def test_the_projection_is_the_embedding_and_is_not_stored_twice(name: str) -> N
     network = with_heads(name)
     head: Any = network.heads["tokens"]
     assert head.table is network.embedding.weight
-    assert [key for key in network.state_dict() if network.state_dict()[key].shape == (50, 32)] == [
-        "embedding.weight"
-    ]
+    shape = network.embedding.weight.shape
+    assert [key for key, kept in network.state_dict().items() if kept.shape == shape] == ["embedding.weight"]
     rows = full(rows_of([[1, 2, 3]]))
     ask = Asked(head="tokens", term="t", at=torch.tensor([1]), target=torch.tensor([9]), weight=torch.ones(1))
     network(Batch(main=rows, asks=(ask,))).sums["t"].backward()

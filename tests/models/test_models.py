@@ -149,7 +149,7 @@ def test_first_values_are_those_of_the_table(name: str, depth: int) -> None:
     network = built(name, **shape)
     table = {
         "decoder": {"outward": 0.02 / math.sqrt(2 * depth), "": 0.02},
-        "encoder": {"outward": 0.02 / (1 if name == "bert" else math.sqrt(2 * depth)), "": 0.02},
+        "encoder": {"outward": 0.02 / (1 if name in ("bert", "electra") else math.sqrt(2 * depth)), "": 0.02},
         "gru": {"layers": 64**-0.5 / math.sqrt(3), "": 0.1 / math.sqrt(3)},
     }[MODELS[name]["name"]]
     seen: list[torch.Tensor] = []
@@ -219,6 +219,8 @@ UNDECAYED = {
     "experts": ["embedding", "norm"],
     "experts-gelu": ["embedding", "norm"],
     "bert": ["embedding", "places", "types", "norm", "bias"],
+    "electra": ["embedding", "places", "types", "norm", "bias"],
+    "modern-narrow": ["embedding", "norm", "bias"],
     "modern": ["embedding", "norm", "bias"],
     "gru": ["embedding", "bias"],
     "lstm": ["embedding", "bias"],
@@ -248,6 +250,7 @@ def test_what_decays(name: str) -> None:
             "feed.inward.weight",
             "feed.outward.weight",
             "heads.tokens.transform.dense.weight",
+            "widen.weight",
         ),
         "gru": ("weight_ih_l0", "weight_hh_l0", "projection.weight"),
     }[MODELS[name]["name"]]
@@ -268,7 +271,8 @@ def test_an_untrained_network_knows_nothing(name: str) -> None:
 def test_a_network_learns_a_batch_by_heart(name: str, autocast: bool) -> None:
     network = built(name)
     batch = asked_all(rows_of([drawn(12)], [drawn(7)]))
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.03)
+    rate = 0.01 if isinstance(described(name), Encoder) else 0.03
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     for _ in range(200):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             sums = network(batch).sums["tokens"]

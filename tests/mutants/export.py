@@ -1,6 +1,7 @@
 """Bugs of exporting and importing, put back."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -111,3 +112,77 @@ def first_weights_are_drawn_all_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 @mutant(kills=f"{RUNS}test_a_run_starts_from_a_folder_and_goes_on", trap=47)
 def the_source_may_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("telos.export.hf._source._digest", lambda paths: "same")
+
+
+def _astray(monkeypatch: pytest.MonkeyPatch, part: str, change: Any) -> None:
+    """A tensor of theirs is written as another."""
+    from telos.export.hf import _write
+    from telos.export.hf._base import Pair, to_theirs
+
+    def changed(pairs: Iterable[Pair], ours: Mapping[str, Any]) -> Any:
+        written = to_theirs(pairs, ours)
+        return {name: change(tensor) if part in name else tensor for name, tensor in written.items()}
+
+    monkeypatch.setattr(_write, "to_theirs", changed)
+
+
+DIGITS = f"{HF}test_what_is_written_says_the_same_to_the_last_digits"
+
+
+@mutant(kills=f"{DIGITS}[electra]", trap=91)
+def a_weight_of_the_discriminator_is_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    _astray(monkeypatch, "dense_prediction", lambda tensor: tensor.half().float())
+
+
+@mutant(kills=f"{DIGITS}[electra-generator]", trap=87)
+def the_generator_has_no_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    _astray(monkeypatch, "generator_lm_head.bias", lambda tensor: tensor * 0)
+
+
+@mutant(kills=f"{HF}test_our_forward_says_what_theirs_says[electra]")
+def the_discriminator_has_the_pooler_of_bert(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.models.encoder import Encoder
+
+    right = Encoder.transform
+    monkeypatch.setattr(
+        Encoder,
+        "transform",
+        lambda self, spec: right(self, replace(spec, kind="classes") if spec.kind == "marks" else spec),
+    )
+
+
+@mutant(kills=f"{HF}test_our_forward_says_what_theirs_says[electra-generator]")
+def embeddings_are_widened_before_their_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.nn import functional
+
+    from telos.models.encoder import EncoderNetwork
+
+    def embed(self: Any, main: Any) -> Any:
+        x = self.embedding(main.ids) + self.types.weight[0] + self.places(main.positions)
+        return functional.layer_norm(self.widen(x), (self.model.width,))
+
+    monkeypatch.setattr(EncoderNetwork, "embed", embed)
+
+
+@mutant(kills=f"{HF}test_of_two_heads_electra_keeps_the_one_that_it_has")
+def both_heads_of_electra_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.export.hf.electra import Electra
+
+    monkeypatch.setattr(Electra, "kept", lambda self, sizes: ("tokens", "replaced"))
+
+
+@mutant(kills=f"{RUNS}test_electra_goes_out_as_two_models_and_either_comes_back")
+def the_partner_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.opened import Run
+
+    right = Run._network_of
+    monkeypatch.setattr(Run, "_network_of", lambda self, partner: right(self, ""))
+
+
+@mutant(kills="tests/models/test_encoder.py::test_its_logits_are_those_of_the_formula[bert]")
+def a_mark_is_said_of_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logit of the first class, where it is that of the second."""
+    from telos.models._heads import MarkHead
+
+    table: Any = MarkHead.table
+    monkeypatch.setattr(MarkHead, "table", property(lambda self: table.fget(self).flip(0)))

@@ -13,7 +13,7 @@ from torch.nn import functional
 from telos.batch import Asked, HeadSpec
 from telos.losses import LossSettings, linear_cross_entropy, linear_logits
 
-__all__ = ["Ahead", "ClassHead", "Pooler", "TokenHead", "Transform", "build_heads", "head_counts"]
+__all__ = ["Ahead", "ClassHead", "MarkHead", "Pooler", "TokenHead", "Transform", "build_heads", "head_counts"]
 
 
 class TokenHead(nn.Module):
@@ -51,12 +51,17 @@ class TokenHead(nn.Module):
         """The projection (outputs, width): its own, or the embedding's."""
         return self._tied[0].weight if self.weight is None else self.weight
 
+    @property
+    def offsets(self) -> Tensor | None:
+        """What is added to the logits (outputs,)."""
+        return self.bias
+
     def forward(self, hidden: Tensor, asked: Asked) -> dict[str, Tensor]:
         """Sums for the places `hidden` (K, width): `term`, and in training with a z-loss `term.z`."""
         sums = linear_cross_entropy(
             self.transform(hidden),
             self.table,
-            self.bias,
+            self.offsets,
             asked.target,
             asked.weight,
             settings=self.loss,
@@ -68,7 +73,7 @@ class TokenHead(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, width) → (…, outputs), float32."""
-        return linear_logits(self.transform(hidden), self.table, self.bias, self.loss.soft_cap)
+        return linear_logits(self.transform(hidden), self.table, self.offsets, self.loss.soft_cap)
 
 
 class ClassHead(TokenHead):
@@ -76,6 +81,24 @@ class ClassHead(TokenHead):
 
     def __init__(self, width: int, outputs: int, transform: nn.Module | None = None) -> None:
         super().__init__(width, outputs, LossSettings(), bias=True, transform=transform)
+
+
+class MarkHead(ClassHead):
+    """No or yes, as one number z: cross-entropy of the logits (0, z), which is that of σ(z)."""
+
+    def __init__(self, width: int, transform: nn.Module | None = None) -> None:
+        super().__init__(width, 1, transform)
+
+    @property
+    def table(self) -> Tensor:
+        """(2, width): zeros for no."""
+        return functional.pad(super().table, (0, 0, 1, 0))
+
+    @property
+    def offsets(self) -> Tensor:
+        """(2,): 0 for no."""
+        assert self.bias is not None
+        return functional.pad(self.bias, (1, 0))
 
 
 class Ahead(nn.Module):
@@ -90,11 +113,12 @@ class Ahead(nn.Module):
 
 
 class Transform(nn.Module):
-    """norm(gelu(linear(x))), before the projection to the vocabulary (Devlin et al., 2019)."""
+    """norm(gelu(linear(x))), before the projection to the vocabulary (Devlin et al., 2019); `outward` is as
+    wide as that projection reads."""
 
-    def __init__(self, width: int, norm: nn.Module, bias: bool) -> None:
+    def __init__(self, width: int, outward: int, norm: nn.Module, bias: bool) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width, bias=bias)
+        self.dense = nn.Linear(width, outward, bias=bias)
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
@@ -129,17 +153,21 @@ def build_heads(
     """The heads an objective needs, by name, for hidden states of `width`.
 
     A head for tokens shares the weight of `tied` where that is given and has as many rows as the head has
-    outputs. `transform` makes what a head puts to the hidden states before its projection.
+    outputs. `transform` makes what a head puts to the hidden states before its projection; that of a head for
+    tokens brings them to the width of `tied`, where it is another.
     """
     heads = nn.ModuleDict()
     for spec in specs:
         if spec.kind == "classes":
             heads[spec.name] = ClassHead(width, spec.outputs, transform(spec))
+        elif spec.kind == "marks":
+            heads[spec.name] = MarkHead(width, transform(spec))
         else:
             shared = tied if tied is not None and tied.num_embeddings == spec.outputs else None
             made = _after(Ahead(width) if spec.ahead else None, transform(spec))
+            inside = tied.embedding_dim if tied is not None else width
             heads[spec.name] = TokenHead(
-                width, spec.outputs, loss, tied=shared, bias=bias, transform=made, ahead=spec.ahead
+                inside, spec.outputs, loss, tied=shared, bias=bias, transform=made, ahead=spec.ahead
             )
     return heads
 
@@ -150,19 +178,21 @@ def _after(first: nn.Module | None, second: nn.Module | None) -> nn.Module | Non
 
 
 def head_counts(
-    specs: Sequence[HeadSpec], width: int, *, tied_rows: int = 0, bias: bool = False
+    specs: Sequence[HeadSpec], width: int, *, tied_rows: int = 0, bias: bool = False, embedding: int = 0
 ) -> tuple[int, int]:
     """(parameters of the heads, weights that multiply), in closed form and without a model's own transforms;
     a tied weight only multiplies.
 
-    `tied_rows` is the rows of the embedding that token heads share, or 0.
+    `tied_rows` is the rows of the embedding that token heads share, or 0; `embedding` is what their
+    projections read, or 0 for `width`.
     """
     parameters = multiplied = 0
     for spec in specs:
-        matrix = spec.outputs * width
+        rows = 1 if spec.kind == "marks" else spec.outputs
+        matrix = rows * ((embedding or width) if spec.kind == "tokens" else width)
         layer = width**2 if spec.ahead else 0
         multiplied += matrix + layer
         shared = spec.kind == "tokens" and tied_rows == spec.outputs
-        biased = bias or spec.kind == "classes"
-        parameters += (0 if shared else matrix) + layer + (spec.outputs if biased else 0)
+        biased = bias or spec.kind != "tokens"
+        parameters += (0 if shared else matrix) + layer + (rows if biased else 0)
     return parameters, multiplied

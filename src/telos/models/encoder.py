@@ -1,6 +1,8 @@
-"""The encoder: BERT (Devlin et al., 2019) and ModernBERT (Warner et al., 2024), its parts chosen by name.
+"""The encoder: BERT (Devlin et al., 2019), ELECTRA (Clark et al., 2020) and ModernBERT (Warner et al., 2024),
+its parts chosen by name.
 
-    BERT style          positions = "learned"   norm = "post"   feed = "gelu"     types = 2
+    BERT style          positions = "learned"   norm = "post"   feed = "gelu"     embedding.types = 2
+    ELECTRA style       the same, and embedding.width, for small models less than width
     ModernBERT style    positions = "rotary"    norm = "pre"    feed = "geglu"    heads.local
 
     post    LayerNorm after the embeddings, after what attention adds and after what the feed-forward adds;
@@ -8,14 +10,19 @@
     pre     LayerNorm after the embeddings, before attention (but not in the first block, whose input is
             normalised already), before the feed-forward and at the end; no biases; ε = 1e−5
 
+Where embeddings have a width of their own, a linear layer after their norm and dropout brings them to that of
+the blocks, and the transform of the head for tokens brings it back.
+
 Before the head that predicts tokens stands a transform, norm(gelu(linear(x))); its projection shares the
-embedding's weight and has a bias. Before heads for classes stands BERT's pooler, tanh(linear(x)), or, with
-pre, the same transform. What a place may see comes with the rows, as in the decoder.
+embedding's weight and has a bias. With pre, heads for classes and marks have the same; with post, classes
+have BERT's pooler, tanh(linear(x)), and marks have ELECTRA's gelu(linear(x)), without a norm. What a place
+may see comes with the rows, as in the decoder.
 
 First values, for depth N (BERT's; with pre, outward matrices as ModernBERT's):
 
     embedding, learned positions, types               normal, 0.02
-    inward matrices, transforms, pooler, classes      normal, 0.02
+    inward matrices, what widens embeddings           normal, 0.02
+    transforms, pooler, classes, marks                normal, 0.02
     outward matrices of attention and feed-forward    normal, 0.02 (post) or 0.02 / √(2N) (pre)
     norms' weights                                    1
     all biases                                        0
@@ -35,7 +42,23 @@ from telos.models._heads import Pooler, Transform, build_heads, head_counts
 from telos.models._layers import Attention, Block, ExactGelu, GeGlu, LevelHeads, PostBlock
 from telos.models._transformer import Heads, Local, Positions, Transformer, check_heads, dropped, short
 
-__all__ = ["Encoder", "EncoderFeed", "Heads", "Local", "Positions"]
+__all__ = ["Encoder", "EncoderEmbedding", "EncoderFeed", "Heads", "Local", "Positions"]
+
+
+class EncoderEmbedding(Settings):
+    """What tokens are before the first block."""
+
+    width: int = Field(0, ge=0)
+    """Of the vectors of tokens, places and types; 0: that of the blocks. A linear layer brings another one to
+    it (ELECTRA)."""
+    types: int = Field(0, ge=0)
+    """Types that a token can have, each with a vector of its own: 2 for BERT's sentences A and B; 0: none."""
+
+    @model_validator(mode="after")
+    def _tell_apart(self) -> "EncoderEmbedding":
+        if self.types == 1:
+            raise ValueError("types = 1 tells no token from another; take 2, or 0 for none")
+        return self
 
 
 class EncoderFeed(Settings):
@@ -51,7 +74,7 @@ class EncoderFeed(Settings):
 
 @final
 class Encoder(Model):
-    """A transformer that is made to read in both directions: BERT and ModernBERT."""
+    """A transformer that is made to read in both directions: BERT, ELECTRA and ModernBERT."""
 
     gives: ClassVar[frozenset[str]] = frozenset({"causal", "full", "prefix", "general", "packed", "types"})
 
@@ -64,20 +87,27 @@ class Encoder(Model):
     norm: Literal["pre", "post"] = "pre"
     """LayerNorm before each part and no biases (ModernBERT), or after each addition and biases (BERT)."""
     feed: Annotated[EncoderFeed, short("kind")] = EncoderFeed()
-    types: int = Field(0, ge=0)
-    """Types that a token can have, each with a vector of its own: 2 for BERT's sentences A and B; 0: none."""
+    embedding: Annotated[EncoderEmbedding, short("width")] = EncoderEmbedding()
     dropout: float = Field(0.0, ge=0, lt=1)
     """On the embeddings, the attention weights and what each block adds."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Encoder":
         check_heads(self.width, self.heads, self.positions)
-        if self.types == 1:
-            raise ValueError("types = 1 tells no token from another; take 2, or 0 for none")
         return self
 
     def lacks(self) -> Mapping[str, str]:
-        return {} if self.types else {"types": "model.types = 2"}
+        return {} if self.embedding.types else {"types": "model.embedding.types = 2"}
+
+    @property
+    def embedding_width(self) -> int:
+        """Of the vectors of tokens, places and types, resolved."""
+        return self.embedding.width or self.width
+
+    @property
+    def widened(self) -> bool:
+        """Whether embeddings have a width of their own."""
+        return self.embedding_width != self.width
 
     @property
     def head_width(self) -> int:
@@ -108,23 +138,26 @@ class Encoder(Model):
 
     def parameter_count(self, sizes: Sizes) -> int:
         each = 2 if self.bias else 1
-        norm = each * self.width
+        norm, inside = each * self.width, self.embedding_width
         matrices, biases = self._block_weights()
         level = 2 * each * self.head_width if self.heads.normed else 0
         block = matrices + (biases if self.bias else 0) + 2 * norm + level
-        places = sizes.window * self.width if self.positions.kind == "learned" else 0
-        tables = (sizes.vocabulary + self.types) * self.width + places
-        heads, _ = head_counts(sizes.heads, self.width, tied_rows=sizes.vocabulary, bias=True)
+        places = sizes.window if self.positions.kind == "learned" else 0
+        tables = (sizes.vocabulary + self.embedding.types + places) * inside + self._widening()
+        heads, _ = head_counts(
+            sizes.heads, self.width, tied_rows=sizes.vocabulary, bias=True, embedding=inside
+        )
         transforms = sum(self._transform_count(spec) for spec in sizes.heads)
-        # with post, one norm stands after the embeddings; with pre one more at the end, but one less within
-        return tables + norm + self.depth * block + heads + transforms
+        # with pre, one more norm stands at the end, but one less within
+        return tables + each * inside + self.depth * block + heads + transforms
 
     def flops_per_token(self, sizes: Sizes) -> int:
         """As if every place were asked: a masked objective asks a seventh, and spends less in its heads."""
-        _, heads = head_counts(sizes.heads, self.width)
-        transforms = len(sizes.heads) * self.width**2
+        _, heads = head_counts(sizes.heads, self.width, embedding=self.embedding_width)
+        transforms = sum(self.width * self._outward(spec) for spec in sizes.heads)
+        ends = heads + transforms + (self.width * self.embedding_width if self.widened else 0)
         attention = 12 * self.width * self.heads.pairs(self.depth, sizes.window) // sizes.window
-        return 6 * (self.depth * self._block_weights()[0] + heads + transforms) + attention
+        return 6 * (self.depth * self._block_weights()[0] + ends) + attention
 
     def _block_weights(self) -> tuple[int, int]:
         """Of one block: weights that multiply, and biases."""
@@ -133,12 +166,22 @@ class Encoder(Model):
         matrices = self.width * (inward + self.width + feed + self.feed_width)
         return matrices, inward + self.width + feed + self.width
 
-    def _transform_count(self, spec: HeadSpec) -> int:
-        dense = self.width**2 + (self.width if self.bias else 0)
-        return dense + (0 if self._pooled(spec) else (2 if self.bias else 1) * self.width)
+    def _widening(self) -> int:
+        """Parameters of the layer between embeddings and blocks."""
+        return self.width * (self.embedding_width + self.bias) if self.widened else 0
 
-    def _pooled(self, spec: HeadSpec) -> bool:
-        return spec.kind == "classes" and self.norm == "post"
+    def _transform_count(self, spec: HeadSpec) -> int:
+        outward = self._outward(spec)
+        dense = (self.width + self.bias) * outward
+        return dense + (0 if self._bare(spec) else (1 + self.bias) * outward)
+
+    def _outward(self, spec: HeadSpec) -> int:
+        """What a head's projection reads."""
+        return self.embedding_width if spec.kind == "tokens" else self.width
+
+    def _bare(self, spec: HeadSpec) -> bool:
+        """Whether what stands before a head has no norm."""
+        return spec.kind != "tokens" and self.norm == "post"
 
     def build(self, sizes: Sizes) -> "EncoderNetwork":
         return EncoderNetwork(self, sizes)
@@ -160,19 +203,24 @@ class Encoder(Model):
 
     def transform(self, spec: HeadSpec) -> nn.Module:
         """What a head puts to the hidden states before its projection."""
-        if self._pooled(spec):
+        outward = self._outward(spec)
+        if not self._bare(spec):
+            return Transform(self.width, outward, self.layer_norm(outward), self.bias)
+        if spec.kind == "classes":
             return Pooler(self.width)
-        return Transform(self.width, self.layer_norm(), self.bias)
+        return Transform(self.width, outward, nn.Identity(), self.bias)
 
 
 class EncoderNetwork(Transformer):
-    """Embeddings and their norm, blocks, with pre a norm, heads."""
+    """Embeddings and their norm, what widens them, blocks, with pre a norm, heads."""
 
     def __init__(self, model: Encoder, sizes: Sizes) -> None:
-        super().__init__(model.width, model.heads, model.positions, sizes)
+        inside, types = model.embedding_width, model.embedding.types
+        super().__init__(model.width, model.heads, model.positions, sizes, inside)
         self.model = model
-        self.types = nn.Embedding(model.types, model.width) if model.types else None
-        self.norm_embedded = model.layer_norm()
+        self.types = nn.Embedding(types, inside) if types else None
+        self.norm_embedded = model.layer_norm(inside)
+        self.widen = nn.Linear(inside, model.width, bias=model.bias) if model.widened else nn.Identity()
         self.blocks = nn.ModuleList(model.block(number) for number in range(model.depth))
         self.norm = nn.Identity() if model.norm == "post" else model.layer_norm()
         self.heads = build_heads(
@@ -185,7 +233,8 @@ class EncoderNetwork(Transformer):
             x = x + self.types(torch.zeros_like(main.ids) if main.types is None else main.types)
         if self.places is not None:
             x = x + self.places(main.positions)
-        return dropped(self.norm_embedded(x), self.model.dropout, self.training)
+        widened: Tensor = self.widen(dropped(self.norm_embedded(x), self.model.dropout, self.training))
+        return widened
 
     def initial(self, name: str) -> Initial:
         if name.endswith("bias"):

@@ -87,7 +87,7 @@ class Replaced(Objective):
         return self.model_copy(update={"masked": self.masked.after(passes)})
 
     def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
-        return (HeadSpec(name="replaced", outputs=2, kind="classes"),)
+        return (HeadSpec(name="replaced", outputs=2, kind="marks"),)
 
     def partners(self) -> Mapping[str, Partner]:
         heads = (HeadSpec(name="tokens", outputs=0),)

@@ -17,11 +17,14 @@ from telos.models._base import Model, Sizes
 from telos.tokenizer import Tokenizer
 
 __all__ = [
+    "BOTH_WAYS",
     "Architecture",
     "Fixed",
     "Pair",
     "figure",
+    "has_head",
     "integer",
+    "key_heads_misfit",
     "linear",
     "norm",
     "rotary_base",
@@ -44,6 +47,8 @@ class Pair(NamedTuple):
     """What its rows stand for, where there may be more or fewer of them than in a file."""
     spare: str = ""
     """Which of theirs it begins as where a file has no such tensor."""
+    upside_down: bool = False
+    """Their rows are in the opposite order: their class 0 is our 1."""
 
 
 class Fixed(NamedTuple):
@@ -53,6 +58,15 @@ class Fixed(NamedTuple):
     value: Any
     default: Any
 
+
+BOTH_WAYS: Mapping[str, str] = {
+    "begin": "[CLS]",
+    "end": "[SEP]",
+    "separate": "[SEP]",
+    "pad": "[PAD]",
+    "mask": "[MASK]",
+}
+"""Special tokens of those that read in both directions, where their files do not say."""
 
 _OPENED = {
     "causal": "AutoModelForCausalLM",
@@ -107,6 +121,14 @@ class Architecture(ABC):
         """The class of transformers' that opens it with all its heads."""
         return _OPENED[self.reads]
 
+    def asks(self, sizes: Sizes) -> str:
+        """The head that the proof compares."""
+        return "tokens"
+
+    def kept(self, sizes: Sizes) -> tuple[str, ...]:
+        """Of the heads that there are, those that an export has."""
+        return self.heads
+
     def generation(self, tokenizer: Tokenizer) -> dict[str, Any]:
         """What generation_config.json says beside special tokens: those that are never written."""
         silent = sorted(tokenizer.special_ids - {tokenizer.end})
@@ -128,6 +150,17 @@ class Architecture(ABC):
                 raise ConfigError(
                     f"config.json: {key} = {found!r}; the {self.model} here computes with {value!r} only."
                 )
+
+
+def has_head(sizes: Sizes, name: str) -> bool:
+    """Whether a network of these sizes has that head."""
+    return any(spec.name == name for spec in sizes.heads)
+
+
+def key_heads_misfit(model: Any) -> str:
+    """What attention heads have that none of theirs has which reads in both directions; empty for nothing."""
+    shared = model.key_heads != model.heads.count
+    return "key heads are shared or normed" if shared or model.heads.normed else ""
 
 
 def integer(config: Mapping[str, Any], key: str, default: int) -> int:
@@ -206,6 +239,7 @@ def to_theirs(pairs: Iterable[Pair], ours: Mapping[str, Tensor]) -> dict[str, Te
         tensor = ours[pair.ours].detach().cpu()
         parts = torch.split(tensor, list(pair.heights)) if pair.heights else (tensor,)
         for name, part in zip(pair.theirs, parts, strict=True):
+            part = part.flip(0) if pair.upside_down else part
             found[name] = (part.t() if pair.turned else part).clone(memory_format=torch.contiguous_format)
     assert known == ours.keys(), f"not in the table, or not in the network: {known ^ ours.keys()}"
     return found
@@ -214,4 +248,5 @@ def to_theirs(pairs: Iterable[Pair], ours: Mapping[str, Tensor]) -> dict[str, Te
 def to_ours(pair: Pair, theirs: Mapping[str, Tensor]) -> Tensor:
     """One tensor of ours out of theirs, in float32."""
     parts = [theirs[name].t() if pair.turned else theirs[name] for name in pair.theirs]
-    return torch.cat([part.float() for part in parts])
+    found = torch.cat([part.float() for part in parts])
+    return found.flip(0) if pair.upside_down else found

@@ -13,7 +13,9 @@ _TASKS = {"causal": "text-generation", "full": "fill-mask", "pair": "text2text-g
 
 def card(trained: Trained, name: str, architecture: Architecture, figures: Mapping[str, Any]) -> str:
     """README.md, with the head that the hub reads."""
-    head = ["---", "library_name: transformers", f"pipeline_tag: {_TASKS[architecture.reads]}", "---"]
+    says_tokens = architecture.asks(trained.sizes) == "tokens"
+    task = [f"pipeline_tag: {_TASKS[architecture.reads]}"] if says_tokens else []
+    head = ["---", "library_name: transformers", *task, "---"]
     kind = architecture.opened_by(trained.sizes)
     count = trained.model.parameter_count(trained.sizes)
     what = (
@@ -28,7 +30,18 @@ def card(trained: Trained, name: str, architecture: Architecture, figures: Mappi
         f'model = {kind}.from_pretrained("FOLDER")',
         "```",
     ]
-    parts = [*head, "", f"# {trained.name}", "", what, "", *use, "", *_said(trained), *_proved(figures)]
+    parts = [
+        *head,
+        "",
+        f"# {trained.name}",
+        "",
+        what,
+        "",
+        *use,
+        "",
+        *_said(trained),
+        *_proved(figures, says_tokens),
+    ]
     return "\n".join(parts) + "\n"
 
 
@@ -50,7 +63,7 @@ def _said(trained: Trained) -> Iterator[str]:
         yield ""
 
 
-def _proved(figures: Mapping[str, Any]) -> Iterator[str]:
+def _proved(figures: Mapping[str, Any], says_tokens: bool) -> Iterator[str]:
     yield from ("## Proof that it says the same", "")
     yield (
         f"Opened with transformers {figures['transformers']} and compared with the model that was trained; "
@@ -63,7 +76,9 @@ def _proved(figures: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {what} | {difference:.1e} |"
     perplexity, greedy = figures["perplexity"], figures["greedy"]["tokens"]
     scored = f"{perplexity['tokens']:,} tokens of {figures['text']}"
-    yield f"| perplexity on {scored}, here | {perplexity['ours']:.6f} |"
+    what = "perplexity on" if says_tokens else 'perplexity of "was it replaced?" on'
+    yield f"| {what} {scored}, here | {perplexity['ours']:.6f} |"
     yield f"| the same, there | {perplexity['theirs']:.6f} |"
-    yield f"| greedy tokens that are the same | {greedy} of {greedy} |"
+    answers = "greedy tokens" if says_tokens else "likeliest answers"
+    yield f"| {answers} that are the same | {greedy} of {greedy} |"
     yield f"| tokens of held-out text that both tokenizers agree on | {figures['tokens']:,} |"

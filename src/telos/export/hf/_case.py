@@ -27,10 +27,13 @@ class Case(NamedTuple):
     """The true tokens there (K,)."""
     source: Tensor | None = None
     """The encoder's side (S,)."""
+    head: str = "tokens"
+    """The head that is asked."""
 
 
-def case(architecture: Architecture, ids: Tensor, tokenizer: Tokenizer) -> Case:
-    """A text (T,) as this kind of architecture reads it."""
+def case(architecture: Architecture, ids: Tensor, tokenizer: Tokenizer, head: str = "tokens") -> Case:
+    """A text (T,) as this kind of architecture reads it. A head other than `tokens` is asked at every place
+    whether its token was replaced; every so many are, by the one before."""
     places = torch.arange(len(ids))
     if architecture.reads == "causal":
         return Case(ids, places[:-1], ids[1:])
@@ -41,25 +44,29 @@ def case(architecture: Architecture, ids: Tensor, tokenizer: Tokenizer) -> Case:
     if len(ids) > 2:
         ids[0], ids[-1] = tokenizer.begin, tokenizer.separate
     at = places[places % HIDDEN == HIDDEN // 2]
+    if head != "tokens":
+        shown = ids.index_copy(0, at, ids[at - 1])
+        return Case(shown, places, (shown != ids).long(), head=head)
     return Case(ids.index_fill(0, at, tokenizer.mask), at, ids[at])
 
 
 def ours_say(network: Network, asked: Case, architecture: Architecture) -> Tensor:
-    """Logits (T, vocabulary) of the token head."""
+    """Logits (T, classes) of the head that is asked."""
     rows = rows_of(asked.ids, "full" if architecture.reads == "full" else "causal")
     source = None if asked.source is None else rows_of(asked.source, "full")
     hidden, _ = network.encode(rows, source)
-    return network.logits(hidden)[0]
+    return network.logits(hidden, asked.head)[0]
 
 
 def theirs_say(model: Any, asked: Case, architecture: Architecture) -> Tensor:
-    """Logits (T, vocabulary) of a model of transformers."""
+    """Logits (T, classes) of a model of transformers; where it says one number for each place, that of no
+    is 0."""
     if asked.source is None:
         answer = model(input_ids=asked.ids[None])
     else:
         answer = model(input_ids=asked.source[None], decoder_input_ids=asked.ids[None])
     said: Tensor = answer["prediction_logits" if "prediction_logits" in answer else "logits"][0]
-    return said
+    return said if said.ndim == 2 else torch.stack((torch.zeros_like(said), said), -1)
 
 
 def rows_of(ids: Tensor, pattern: Pattern) -> Rows:

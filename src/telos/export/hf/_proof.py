@@ -137,10 +137,10 @@ def _same_logits(
     trained: Trained, architecture: Architecture, ours: Network, theirs: Any, kind: str
 ) -> dict[str, float]:
     """By length: the largest difference as a share of the largest logit."""
-    stream = _stream(trained)
+    stream, head = _stream(trained), architecture.asks(trained.sizes)
     found = {}
     for length in dict.fromkeys(min(n, trained.sizes.window) for n in (*LENGTHS, trained.sizes.window)):
-        asked = case(architecture, torch.from_numpy(np.resize(stream, length)), trained.tokenizer)
+        asked = case(architecture, torch.from_numpy(np.resize(stream, length)), trained.tokenizer, head)
         a, b = ours_say(ours, asked, architecture), theirs_say(theirs, asked, architecture)
         found[str(length)] = difference = float((a - b).abs().max() / a.abs().max().clamp(min=1e-9))
         if not difference <= LIMITS[kind]:
@@ -156,9 +156,9 @@ def _same_perplexity(
 ) -> dict[str, float]:
     """Of both, on held-out text in windows."""
     nats, count, window = [0.0, 0.0], 0, trained.sizes.window
-    stream = _stream(trained)[:SCORED]
+    stream, head = _stream(trained)[:SCORED], architecture.asks(trained.sizes)
     for start in range(0, len(stream), window):
-        asked = case(architecture, torch.from_numpy(stream[start : start + window]), trained.tokenizer)
+        asked = case(architecture, torch.from_numpy(stream[start : start + window]), trained.tokenizer, head)
         both = (ours_say(ours, asked, architecture), theirs_say(theirs, asked, architecture))
         for side, said in enumerate(both):
             nats[side] += float(
@@ -182,7 +182,8 @@ def _same_text(trained: Trained, architecture: Architecture, ours: Network, thei
     if a != b:
         differs = next(place for place, pair in enumerate(zip_longest(a, b)) if pair[0] != pair[1])
         raise ExportError(f"greedy text differs from token {differs} on: {a} here, {b} there. {NOTHING}")
-    return {"tokens": len(a), "text": trained.tokenizer.decode(a)}
+    said = trained.tokenizer.decode(a) if architecture.asks(trained.sizes) == "tokens" else ""
+    return {"tokens": len(a), "text": said}
 
 
 def _continued(trained: Trained, ours: Network, theirs: Any) -> tuple[list[int], list[int]]:
@@ -215,9 +216,9 @@ def _answered(
 def _filled(
     trained: Trained, architecture: Architecture, ours: Network, theirs: Any
 ) -> tuple[list[int], list[int]]:
-    """The likeliest tokens in hidden places."""
+    """The likeliest tokens in hidden places, or for each place whether it is held to be replaced."""
     ids = torch.from_numpy(_stream(trained)[: trained.sizes.window])
-    asked = case(architecture, ids, trained.tokenizer)
+    asked = case(architecture, ids, trained.tokenizer, architecture.asks(trained.sizes))
     both = (ours_say(ours, asked, architecture), theirs_say(theirs, asked, architecture))
     a, b = (said[asked.at].argmax(-1).tolist()[:GREEDY] for said in both)
     return a, b

@@ -107,6 +107,9 @@ def load(source: str, network: Network, model: Model, sizes: Sizes) -> list[str]
                 said.append(f"{pair.ours} starts anew: {source} does not hold it")
             else:
                 raise DataError(f"{folder}: the weights lack {', '.join(pair.theirs)}.")
+        known = {pair.ours for pair in pairs}
+        anew = [name for name in parameters if name.startswith("heads.") and name not in known]
+        said += [f"{name} starts anew: a {config['model_type']} has no such head" for name in anew]
     return [*said, *_not_taken(pairs, theirs, architecture), *_grown(pairs, theirs, sizes)]
 
 

@@ -1,7 +1,7 @@
 """A trained model as a folder of Hugging Face's: plain JSON and safetensors, the proof, and then the card."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +73,22 @@ def write_model(trained: Trained, architecture: Architecture, name: str, folder:
     }
     generation = {**ids, **architecture.generation(trained.tokenizer)}
     kept = {
-        name: tensor for name, tensor in weights(trained.network).items() if not _left_out(name, architecture)
+        name: tensor
+        for name, tensor in weights(trained.network).items()
+        if not _left_out(name, architecture.kept(trained.sizes))
     }
-    tensors = to_theirs(architecture.pairs(trained.model, trained.sizes), kept)
+    heads = tuple(spec for spec in trained.sizes.heads if spec.name in architecture.kept(trained.sizes))
+    tensors = to_theirs(architecture.pairs(trained.model, trained.sizes._replace(heads=heads)), kept)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", generation)
     _write_tokenizer(trained, architecture, folder)
 
 
-def _left_out(name: str, architecture: Architecture) -> bool:
+def _left_out(name: str, kept: Sequence[str]) -> bool:
     """Whether a weight belongs to a head that theirs has not."""
     part, _, rest = name.partition(".")
-    return part == "heads" and rest.partition(".")[0] not in architecture.heads
+    return part == "heads" and rest.partition(".")[0] not in kept
 
 
 def special_ids(tokenizer: Tokenizer, architecture: Architecture) -> dict[str, int]:

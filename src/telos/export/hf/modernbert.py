@@ -5,7 +5,19 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 from telos.errors import ConfigError
-from telos.export.hf._base import Architecture, Fixed, Pair, figure, integer, linear, norm, rotary_base
+from telos.export.hf._base import (
+    BOTH_WAYS,
+    Architecture,
+    Fixed,
+    Pair,
+    figure,
+    has_head,
+    integer,
+    key_heads_misfit,
+    linear,
+    norm,
+    rotary_base,
+)
 from telos.models._base import Model, Sizes
 
 __all__ = ["ModernBert"]
@@ -33,13 +45,7 @@ class ModernBert(Architecture):
         Fixed("decoder_bias", True, True),
         Fixed("tie_word_embeddings", True, True),
     )
-    specials: ClassVar = {
-        "begin": "[CLS]",
-        "end": "[SEP]",
-        "separate": "[SEP]",
-        "pad": "[PAD]",
-        "mask": "[MASK]",
-    }
+    specials = BOTH_WAYS
 
     def misfit(self, model: Model, sizes: Sizes) -> str:
         e: Any = model
@@ -47,9 +53,11 @@ class ModernBert(Architecture):
             return f"positions are {e.positions.kind}"
         if e.norm != "pre" or e.feed.kind != "geglu":
             return f"norm = {e.norm}, feed = {e.feed.kind}"
-        if e.key_heads != e.heads.count or e.heads.normed:
-            return "key heads are shared or normed"
-        return "tokens have types" if e.types else ""
+        if e.embedding.types or e.widened:
+            return "tokens have types" if e.embedding.types else f"embedding.width = {e.embedding.width}"
+        if not has_head(sizes, "tokens"):
+            return "it says no tokens"
+        return key_heads_misfit(model)
 
     def config(self, model: Model, sizes: Sizes) -> dict[str, Any]:
         e: Any = model
@@ -87,7 +95,6 @@ class ModernBert(Architecture):
             "positions": {"kind": "rotary", "base": whole},
             "norm": "pre",
             "feed": {"kind": "geglu", "width": integer(config, "intermediate_size", 1152)},
-            "types": 0,
             "dropout": figure(config, "embedding_dropout", 0.0),
         }
 
