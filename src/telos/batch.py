@@ -177,8 +177,8 @@ class HeadSpec:
     outputs: int
     """Classes it chooses between; for `tokens`, the vocabulary."""
     kind: Literal["tokens", "classes", "marks"] = "tokens"
-    """`tokens` may share the embedding's weight; `classes` has its own, and is asked once for a text; `marks` is
-    no or yes at every place, said by one number: the logit of yes, where that of no is 0."""
+    """`tokens` may share the embedding's weight; `classes` has its own, and is asked once for a text; `marks`
+    is no or yes at every place, said by one number: the logit of yes, where that of no is 0."""
     ahead: int = 0
     """Predicts so many tokens further on than the head `tokens` does. Its hidden states go through a layer of
     its own first, so that heads which share a projection differ."""

@@ -210,7 +210,8 @@ def test_what_is_written_says_the_same_and_comes_back(name: str, tmp_path: Path)
 
 
 def test_both_heads_of_bert_say_the_same(tmp_path: Path) -> None:
-    """Trap 36: class 0 of the second head, "it follows", is our 1; and the loss of a masked batch is one number."""
+    """Trap 36: class 0 of the second head, "it follows", is our 1; and the loss of a masked batch is one
+    number."""
     given = trained("bert")
     write("hf", given, tmp_path / "out")
     opened = theirs.transformers.BertForPreTraining.from_pretrained(tmp_path / "out").eval()

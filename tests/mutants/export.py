@@ -186,3 +186,12 @@ def a_mark_is_said_of_no(monkeypatch: pytest.MonkeyPatch) -> None:
 
     table: Any = MarkHead.table
     monkeypatch.setattr(MarkHead, "table", property(lambda self: table.fget(self).flip(0)))
+
+
+@mutant(kills="tests/export/test_lm_eval.py::test_the_harness_finds_the_same_on_an_export")
+def the_first_token_of_a_sentence_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where nothing stands before a sentence: the harness puts the begin token there."""
+    from telos.evaluate import texts
+
+    right = texts.text_of
+    monkeypatch.setattr(texts, "text_of", lambda text, tokenizer: right(text, tokenizer)._replace(start=1))
