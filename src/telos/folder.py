@@ -12,6 +12,7 @@ from typing import Any
 
 from telos.config import changes, read, read_toml, to_toml
 from telos.errors import CheckpointError, ConfigError, DataError, explained
+from telos.json_files import read_object
 from telos.recipe import Recipe
 
 __all__ = [
@@ -247,16 +248,13 @@ def read_recipe(folder: Path) -> Recipe:
     return read(Recipe, read_toml(path), str(path))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> dict[str, Any]:
     """A JSON file of a run.
 
     Raises:
         CheckpointError: it is missing or broken.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}.") from None
+    return read_object(path, CheckpointError)
 
 
 def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:

@@ -195,3 +195,11 @@ def the_first_token_of_a_sentence_is_not_asked(monkeypatch: pytest.MonkeyPatch) 
 
     right = texts.text_of
     monkeypatch.setattr(texts, "text_of", lambda text, tokenizer: right(text, tokenizer)._replace(start=1))
+
+
+@mutant(kills="tests/test_json_files.py::test_an_object_is_read_and_all_else_refused_by_name")
+def deep_nesting_gets_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own error, where a file of a stranger is nested too deeply."""
+    from telos import json_files
+
+    monkeypatch.setattr(json_files, "RecursionError", KeyError, raising=False)

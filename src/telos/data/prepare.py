@@ -35,6 +35,7 @@ from telos.data.documents import SPLITS, Decisions, Findings, Kept, Reader
 from telos.data.settings import DataSettings
 from telos.data.shards import FORMAT, Shards, ShardWriter
 from telos.errors import DataError, explained
+from telos.json_files import read_object
 from telos.tokenizer import Tokenizer, TokenizerSettings, check_size, train_tokenizer
 from telos.words import jieba
 
@@ -76,7 +77,8 @@ class Prepared:
         Raises:
             DataError: names the file that is damaged.
         """
-        for name, digest in _read_json(self.folder / "whole.json")["files"].items():
+        advice = f"Delete {self.folder} and prepare again."
+        for name, digest in read_object(self.folder / "whole.json", DataError, advice)["files"].items():
             if not (self.folder / name).is_file() or _digest(self.folder / name) != digest:
                 raise DataError(
                     f"{self.folder / name}: prepared data is damaged. Delete {self.folder} and prepare again."
@@ -292,14 +294,6 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return value
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read: {error}. Delete {path.parent} and prepare again.") from None
 
 
 # ---- building

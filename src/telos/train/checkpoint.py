@@ -27,13 +27,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from telos.errors import CheckpointError
+from telos.json_files import read_object
 
 __all__ = ["Checkpoint", "best", "load", "newest_valid", "restore", "retain", "save", "set_best", "weights"]
 
 FORMAT = 1
 """Raised when an older program could no longer read what is written."""
 
-_LARGEST_JSON = 64 << 20
+_DAMAGED = "The checkpoint is incomplete or damaged."
 _WRAPPERS = "_orig_mod."
 
 
@@ -119,7 +120,7 @@ def load(path: Path) -> Checkpoint:
     for name in manifest["files"]:
         if name.endswith(".safetensors"):
             tensors[name.removesuffix(".safetensors")] = _load_tensors(path / name)
-    state = _read_json(path / "state.json")
+    state = read_object(path / "state.json", _Broken, _DAMAGED)
     return Checkpoint(path=path, step=manifest["step"], tensors=tensors, state=state)
 
 
@@ -285,7 +286,7 @@ def _is_whole(path: Path) -> bool:
 
 def _verified(path: Path) -> dict[str, Any]:
     """The manifest of a checkpoint, once every file has the size and hash that it names."""
-    manifest = _read_json(path / "manifest.json")
+    manifest = read_object(path / "manifest.json", _Broken, _DAMAGED)
     if isinstance(manifest.get("format"), int) and manifest["format"] > FORMAT:
         raise CheckpointError(
             f"{path}: written in format {manifest['format']}, by a later Telos; this one reads up to "
@@ -308,20 +309,6 @@ def _verify(path: Path, noted: Mapping[str, Any]) -> None:
         raise _Broken(f"{path}: {path.stat().st_size} bytes, where the manifest says {noted.get('size')}.")
     if _sha256(path) != noted.get("sha256"):
         raise _Broken(f"{path}: damaged: its SHA-256 is not the one in the manifest.")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise _Broken(f"{path}: too large to be a part of a checkpoint.")
-        found = json.loads(path.read_text())
-    except OSError as error:
-        raise _Broken(f"{path}: cannot be read ({error.strerror}): the checkpoint is incomplete.") from None
-    except (ValueError, RecursionError):
-        raise _Broken(f"{path}: not JSON: the checkpoint is damaged.") from None
-    if not isinstance(found, dict):
-        raise _Broken(f"{path}: not a JSON object: the checkpoint is damaged.")
-    return found
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ Nothing that is read here is executed: no pickled weights, no templates, no code
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -24,11 +23,11 @@ from telos.errors import ConfigError, DataError
 from telos.export import hf
 from telos.export.hf._base import Architecture, Pair, to_ours
 from telos.find import find, names, suggestion
+from telos.json_files import read_object
 from telos.models._base import Model, Network, Sizes
 
 __all__ = ["Described", "describe", "load"]
 
-_LARGEST_JSON = 64 << 20
 _WANTED = ("*.safetensors", "model.safetensors.index.json", "config.json", "tokenizer.json")
 _OPTIONAL = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 _ROLES = {"begin": "bos", "end": "eos", "pad": "pad", "mask": "mask", "separate": "sep"}
@@ -150,7 +149,7 @@ def _fetched(name: str) -> Path:
 
 
 def _config(folder: Path) -> tuple[dict[str, Any], Architecture]:
-    config = _read_json(folder / "config.json")
+    config = read_object(folder / "config.json", DataError)
     kind = config.get("model_type")
     if kind not in names(hf):
         raise ConfigError(
@@ -172,7 +171,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
     if index.is_file():
-        listed = _read_json(index).get("weight_map")
+        listed = read_object(index, DataError).get("weight_map")
         found = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
         if found and all(Path(name).name == name and (folder / name).is_file() for name in found):
             return [folder / name for name in found]
@@ -187,20 +186,6 @@ def _weight_files(folder: Path) -> list[Path]:
             "AutoModelForPreTraining.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)."
         )
     raise DataError(f"{folder}: there is no model.safetensors.")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise DataError(f"{path}: too large.")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError):
-        raise DataError(f"{path}: not JSON.") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: not a JSON object.")
-    return found
 
 
 def _digest(paths: Sequence[Path]) -> str:
@@ -222,7 +207,7 @@ def _special_tokens(folder: Path, config: Mapping[str, Any], architecture: Archi
     """
     vocabulary = _vocabulary(folder / "tokenizer.json")
     by_id = {id: token for token, id in vocabulary.items()}
-    said = [_read_json(folder / name) for name in _OPTIONAL[:2] if (folder / name).is_file()]
+    said = [read_object(folder / name, DataError) for name in _OPTIONAL[:2] if (folder / name).is_file()]
     found = {}
     for ours, theirs in _ROLES.items():
         options = [_content(table.get(key)) for table in said for key in _keys(ours, theirs)]
@@ -256,7 +241,7 @@ def _number(value: Any) -> int:
 
 
 def _vocabulary(path: Path) -> dict[str, int]:
-    table = _read_json(path)
+    table = read_object(path, DataError)
     try:
         pieces = table["model"]["vocab"]
         if isinstance(pieces, list):
