@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from telos.models._attention import attention
+
 __all__ = [
     "Attention",
     "Block",
@@ -118,15 +120,8 @@ class Attention(nn.Module):
         if past is not None:
             keys = torch.cat((past.keys, keys), 2)
             values = torch.cat((past.values, values), 2)
-        mixed = functional.scaled_dot_product_attention(
-            queries,
-            keys,
-            values,
-            attn_mask=sight.mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=sight.causal,
-            enable_gqa=self.key_heads != self.heads,
-        )
+        share = self.dropout if self.training else 0.0
+        mixed = attention(queries, keys, values, sight.mask, causal=sight.causal, dropout=share)
         out: Tensor = self.outward(mixed.transpose(1, 2).reshape(rows, places, width))
         return out, Past(keys.detach(), values.detach())
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from telos.batch import Rows, may_see
+from telos.models._attention import attention
 from telos.models._layers import Past
 
 __all__ = [
@@ -128,14 +129,8 @@ class Attend(nn.Module):
 
     def forward(self, x: Tensor, memory: Past, mask: Tensor) -> Tensor:
         """What places `x` (B, T, width) find in `memory`; `mask` says where they look, or what is added."""
-        mixed = functional.scaled_dot_product_attention(
-            self._split(self.queries(x)),
-            memory.keys,
-            memory.values,
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            scale=1.0,
-        )
+        queries, share = self._split(self.queries(x)), self.dropout if self.training else 0.0
+        mixed = attention(queries, memory.keys, memory.values, mask, dropout=share, scale=1.0)
         out: Tensor = self.outward(mixed.transpose(1, 2).flatten(2))
         return out
 
