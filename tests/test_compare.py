@@ -280,3 +280,21 @@ def test_those_that_come_with_telos_read(tmp_path: Path, monkeypatch: pytest.Mon
         ConfigError, match=r"nor a comparison that comes with Telos.*Did you mean 'objectives'"
     ):
         load_comparison("objectivs")
+
+
+def test_an_objective_that_scores_no_texts_is_compared_by_the_rest(tmp_path: Path) -> None:
+    """ELECTRA's model says which tokens were replaced, and how likely no text is."""
+    given = comparison(
+        tmp_path,
+        seeds=(0,),
+        cells=(
+            {"name": "gpt", "objective": "causal"},
+            {"name": "electra", "objective": "replaced", "model": {**TINY["model"], "name": "encoder"}},
+        ),
+    )
+    compared = compare(given, tmp_path / "runs", device="cpu")
+    assert compared.values["bits per byte (exact)"].keys() == {"gpt"}
+    assert compared.values["minimal pairs"].keys() == {"gpt"}
+    assert compared.values["linear probe"].keys() == {"gpt"}
+    text = (tmp_path / "runs" / "two" / "compare.md").read_text(encoding="utf-8")
+    assert "| electra | replaced | encoder | – |" in text

@@ -23,7 +23,7 @@ from telos.data.prepare import Prepared
 from telos.data.prepare import prepare as prepare_text
 from telos.doctor import hardware
 from telos.errors import ConfigError, TrainingError
-from telos.evaluate.texts import TextSettings
+from telos.evaluate.texts import TextSettings, kinds_of
 from telos.folder import read_json, write_json
 from telos.measure import held_out, measure_pairs, measure_probe
 from telos.models._base import Sizes
@@ -260,13 +260,13 @@ def _what(recipe: Recipe, measure: MeasureSettings) -> str:
 
 def _measured(run: Run, measure: MeasureSettings) -> dict[str, Any]:
     settings = TextSettings(words=measure.words)
-    found: dict[str, Any] = {
-        "training": _training(run),
-        "held_out": held_out(run, measure.tokens, settings).table(),
-    }
-    if measure.pairs is not None:
+    found: dict[str, Any] = {"training": _training(run)}
+    scores = bool(kinds_of(run.recipe.objective, run.tokenizer))
+    if scores:
+        found["held_out"] = held_out(run, measure.tokens, settings).table()
+    if measure.pairs is not None and scores:
         found["pairs"] = measure_pairs(run, measure.pairs.path, measure.pairs.limit, settings).table()
-    if measure.probe is not None:
+    if measure.probe is not None and scores:
         labelled = measure.probe
         found["probe"] = measure_probe(run, labelled.train, labelled.test, labelled.limit).table()
     return found

@@ -110,8 +110,9 @@ class Compared:
 
 def _figures(found: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Each figure of a run under the name of its row; what is of another kind has another name."""
-    held = found["held_out"]
-    yield f"bits per byte ({KINDS[held['kind']]})", held["bits_per_byte"]
+    if "held_out" in found:
+        held = found["held_out"]
+        yield f"bits per byte ({KINDS[held['kind']]})", held["bits_per_byte"]
     if "pairs" in found:
         yield "minimal pairs", found["pairs"]["accuracy"]["value"]
         for name, interval in found["pairs"]["phenomena"].items():
@@ -151,7 +152,7 @@ def cells_of(compared: Compared) -> Table:
         found = [cell.found for cell in compared.cells if cell.name == name]
         training = [each["training"] for each in found]
         first = training[0]
-        scored = found[0]["held_out"]["kind"]
+        scored = KINDS[found[0]["held_out"]["kind"]] if "held_out" in found[0] else "–"
         numbers = (
             sum(each[key] for each in training) / len(training) for key in ("tokens", "flops", "seconds")
         )
@@ -161,7 +162,7 @@ def cells_of(compared: Compared) -> Table:
                 name,
                 first["objective"],
                 first["model"],
-                KINDS[scored],
+                scored,
                 f"{first['parameters']:,}",
                 f"{tokens:,.0f}",
                 f"{flops:.2e}",

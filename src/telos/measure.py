@@ -26,6 +26,7 @@ __all__ = [
     "measure_few_shot",
     "measure_pairs",
     "measure_probe",
+    "sampled",
 ]
 
 KINDS = {"exact": "exact", "pseudo": "pseudo-likelihood", "bound": "upper bound"}
@@ -87,7 +88,7 @@ def held_out(
             "the vocabulary is lossy: what it cannot say costs nothing, so its bits do not compare."
         )
     texts, size = [], 0
-    for ids in _documents(shards, tokens):
+    for ids in sampled(shards, tokens):
         texts.append(text_of(tokenizer.decode(ids.tolist()), tokenizer))
         size += sum(len(tokenizer.token_bytes(token)) for token in texts[-1].ids.tolist())
     if not size:
@@ -103,7 +104,8 @@ def held_out(
     )
 
 
-def _documents(shards: Any, tokens: int) -> Iterator[Any]:
+def sampled(shards: Any, tokens: int) -> Iterator[Any]:
+    """About so many tokens of a split, document by document in one fixed random order, the last one cut."""
     for document in np.random.default_rng(0).permutation(len(shards.lengths)).tolist():
         ids = shards.document(document)[:tokens]
         if len(ids):

@@ -33,7 +33,7 @@ from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.tokenizer import Tokenizer
 
-__all__ = ["Judge", "Kind", "Text", "TextScores", "TextSettings", "text_of"]
+__all__ = ["Judge", "Kind", "Text", "TextScores", "TextSettings", "kinds_of", "text_of"]
 
 Kind = Literal["exact", "pseudo", "bound"]
 Ids = NDArray[np.int64]
@@ -105,6 +105,15 @@ class _Question(NamedTuple):
     factor: float
 
 
+def kinds_of(objective: Objective, tokenizer: Tokenizer) -> list[Kind]:
+    """The scores of given texts that an objective defines, the best first; there may be none."""
+    piece = Piece(ids=np.array([tokenizer.begin, tokenizer.end]), document=0, ask_from=1)
+    has: dict[Kind, bool] = {"exact": objective.whole(piece, tokenizer) is not None}
+    hides = objective.hide(piece, _one(1), _one(1), tokenizer) is not None
+    has |= {"bound": hides and objective.scored == "bound", "pseudo": hides}
+    return [kind for kind, there in has.items() if there]
+
+
 class Judge:
     """A model, ready to score texts.
 
@@ -155,11 +164,7 @@ class Judge:
 
     def _kind(self) -> Kind:
         """The kind of score that is asked for, if the objective has it."""
-        piece = Piece(ids=np.array([self.tokenizer.begin, self.tokenizer.end]), document=0, ask_from=1)
-        has: dict[Kind, bool] = {"exact": self.objective.whole(piece, self.tokenizer) is not None}
-        hides = self.objective.hide(piece, _one(1), _one(1), self.tokenizer) is not None
-        has |= {"bound": hides and self.objective.scored == "bound", "pseudo": hides}
-        found = [kind for kind, there in has.items() if there]
+        found = kinds_of(self.objective, self.tokenizer)
         if not found:
             raise ConfigError(
                 f"objective = {self.objective.name!r} defines no score of a given text: neither from left to "
