@@ -106,7 +106,8 @@ def placed(lengths: Ids, n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     runs = np.empty(2 * len(lengths) + 1, np.int64)  # kept, hidden, kept, …, kept
     runs[1::2] = lengths
     runs[::2] = _parts(n - int(lengths.sum()) + 2, len(lengths) + 1, rng)
-    runs[[0, -1]] -= 1  # the first and the last may be empty
+    runs[0] -= 1  # the first and the last may be empty, and without a span they are one
+    runs[-1] -= 1
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs)
 
 

@@ -82,11 +82,20 @@ class Mixture(Combined):
         )
 
     def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
-        drawn = int(rng.choice(len(self.of), p=_whole(self._shares)))
-        example: Example = self.of[drawn].example(read, index, rng, tokenizer)
-        return replace(
-            example, asks=tuple(replace(ask, term=f"{self._label(drawn)}.{ask.name}") for ask in example.asks)
-        )
+        drawn = self._draw(rng)
+        return self._labelled(drawn, self.of[drawn].example(read, index, rng, tokenizer))
+
+    def tries(self, read: Read, index: int, tokenizer: Tokenizer) -> tuple[Example, ...]:
+        """As the objective that is drawn is scored by itself. Its draw is none of those that it makes."""
+        drawn = self._draw(np.random.default_rng((1, index)))
+        return tuple(self._labelled(drawn, each) for each in self.of[drawn].tries(read, index, tokenizer))
+
+    def _draw(self, rng: np.random.Generator) -> int:
+        return int(rng.choice(len(self.of), p=_whole(self._shares)))
+
+    def _labelled(self, drawn: int, example: Example) -> Example:
+        asks = tuple(replace(ask, term=f"{self._label(drawn)}.{ask.name}") for ask in example.asks)
+        return replace(example, asks=asks)
 
     def _label(self, drawn: int) -> str:
         name = self.of[drawn].name
@@ -96,6 +105,16 @@ class Mixture(Combined):
     def denominators(self, asked: Mapping[str, float]) -> Mapping[str, float]:
         """Terms of one head are divided by all that this head was asked."""
         return per_head(asked)
+
+    def coefficient(self, term: str) -> float:
+        """What the objective says that this head counts, whatever it calls its own parts: those are mixed by
+        the token."""
+        label, _, rest = term.partition(".")
+        for number, objective in enumerate(self.of):
+            if self._label(number) == label:
+                named = rest if isinstance(objective, Combined) else rest.rpartition(".")[2]
+                return float(objective.coefficient(named))
+        return 1.0
 
     def logged(self, asked: Mapping[str, float]) -> Mapping[str, float]:
         """Each by itself, so that they can be compared."""

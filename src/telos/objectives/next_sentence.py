@@ -27,6 +27,12 @@ from telos.tokenizer import Tokenizer
 
 __all__ = ["NextSentence"]
 
+_ALONE = (
+    "next_sentence takes its false pairs from another document, and one of the splits has text in "
+    "only one. Give more documents (data.document_start or data.split.unit divides a file into "
+    "several), set aside more for validation and test, or take sentence_order: one is enough for it."
+)
+
 
 @final
 class NextSentence(Pairs):
@@ -40,8 +46,19 @@ class NextSentence(Pairs):
         Raises:
             DataError: there is no other document.
         """
-        other = whole_sentences(read, _elsewhere(read, pair.document, rng), tokenizer)
-        return pair.first, _alike(other, pair, rng)
+        drawn = _elsewhere(read, pair.document, rng)
+        return pair.first, _alike(_with_text(read, drawn, pair.document, tokenizer), pair, rng)
+
+
+def _with_text(read: Read, drawn: int, document: int, tokenizer: Tokenizer) -> Stretch:
+    """What is in a piece; where it is a begin and an end token alone, as in a mixture with an objective that
+    wants these tokens, in the next piece of another document that is more than that."""
+    for place in (*range(drawn, len(read)), *range(drawn)):
+        if read[place].document != document:
+            found = whole_sentences(read, place, tokenizer)
+            if len(found.ids):
+                return found
+    raise DataError(_ALONE)
 
 
 def _elsewhere(read: Read, document: int, rng: np.random.Generator) -> int:
@@ -52,11 +69,7 @@ def _elsewhere(read: Read, document: int, rng: np.random.Generator) -> int:
     before, until = _first(read, document), _first(read, document + 1)
     others = len(read) - (until - before)
     if not others:
-        raise DataError(
-            "next_sentence takes its false pairs from another document, and one of the splits has text in "
-            "only one. Give more documents (data.document_start or data.split.unit divides a file into "
-            "several), set aside more for validation and test, or take sentence_order: one is enough for it."
-        )
+        raise DataError(_ALONE)
     drawn = int(rng.integers(others))
     return drawn if drawn < before else drawn + until - before
 

@@ -24,7 +24,7 @@ class Together(Combined):
     """One example, several terms: the first of `of` makes the example, the rest extend it."""
 
     weights: Annotated[dict[str, float], Lax] = Field(default_factory=dict)
-    """What each term counts in the loss, by its name; 1 where nothing is said."""
+    """What each term counts in the loss, by its name; where nothing is said, what its objective says."""
 
     @model_validator(mode="after")
     def _weights_name_terms(self) -> "Together":
@@ -45,4 +45,7 @@ class Together(Combined):
         return example
 
     def coefficient(self, term: str) -> float:
-        return self.weights.get(term, 1.0)
+        """What `weights` says, else what the objective says whose head it is."""
+        owners = (each for each in self.of if term in {head.name for head in each.heads(vocabulary=1)})
+        own = next((float(each.coefficient(term)) for each in owners), 1.0)
+        return self.weights.get(term, own)
