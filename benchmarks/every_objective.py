@@ -1,5 +1,5 @@
-"""Does every objective teach its model something about real text? Some minutes of training each, beside a bigram
-model of the same tokens.
+"""Does every objective teach its model something about real text? Some minutes of training each, beside a
+bigram model of the same tokens.
 
     python benchmarks/every_objective.py [--data FOLDER] [--runs FOLDER] [setting=value …]
 
