@@ -19,6 +19,7 @@ parametrized = pytest.mark.parametrize("name", RECURRENT)
 def oracle(network: Network, ids: list[int]) -> Tensor:
     """Output (T, width) of the last layer for one document, in float64, from the textbook's equations."""
     model: Gru = network.model  # type: ignore[assignment]
+    gates = 3 if model.cell == "gru" else 4
     w = {name: value.detach().double() for name, value in network.named_parameters()}
     x = w["embedding.weight"][ids]
     for layer in range(model.depth):
@@ -28,8 +29,8 @@ def oracle(network: Network, ids: list[int]) -> Tensor:
         said = []
         for token in x:
             a, b = (
-                (inward @ token + bias).chunk(model.gates),
-                (across @ hidden + bias_across).chunk(model.gates),
+                (inward @ token + bias).chunk(gates),
+                (across @ hidden + bias_across).chunk(gates),
             )
             if model.cell == "gru":
                 reset, update = torch.sigmoid(a[0] + b[0]), torch.sigmoid(a[1] + b[1])

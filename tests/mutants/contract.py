@@ -120,12 +120,12 @@ def first_values_come_from_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{MODELS}test_carried_state_is_detached_and_dropped_where_a_document_begins", trap=28)
 def history_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.models import gru
+    from telos.models import _recurrent
 
     def attached(names: Any, after: Any) -> Any:
         return {name: torch.stack([layer[place] for layer in after], 1) for place, name in enumerate(names)}
 
-    monkeypatch.setattr(gru, "_collected", attached)
+    monkeypatch.setattr(_recurrent, "collected", attached)
 
 
 @mutant(kills=f"{MODELS}test_carried_state_is_detached_and_dropped_where_a_document_begins", trap=28)

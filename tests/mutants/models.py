@@ -288,12 +288,12 @@ def the_step_is_never_corrected_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{RECURRENT}::test_carried_state_has_no_history", trap=28)
 def state_is_not_detached(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.models import gru
+    from telos.models import _recurrent
 
     def wrong(names: Any, after: Any) -> Any:
         return {name: torch.stack([layer[i] for layer in after], 1) for i, name in enumerate(names)}
 
-    monkeypatch.setattr(gru, "_collected", wrong)
+    monkeypatch.setattr(_recurrent, "collected", wrong)
 
 
 @mutant(kills=f"{RECURRENT}::test_a_row_that_starts_anew_forgets_and_no_other_does", trap=28)
@@ -308,23 +308,23 @@ def all_rows_are_carried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{RECURRENT}::test_the_state_is_that_of_the_last_real_place", trap=28)
 def the_state_is_that_of_the_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.models import gru
+    from telos.models import _recurrent
 
-    monkeypatch.setattr(gru, "_last", lambda out, lengths, start: out[:, -1])
+    monkeypatch.setattr(_recurrent, "last", lambda out, lengths, start: out[:, -1])
 
 
 @mutant(kills=f"{RECURRENT}::test_the_future_is_not_seen", trap=28)
 def the_layers_read_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.models.gru import GruNetwork
+    from telos.models import _recurrent
 
-    right = GruNetwork._run
+    right = _recurrent.run
 
-    def wrong(self: Any, layer: Any, x: Any, *given: Any) -> Any:
-        out, end = right(self, layer, x, *given)
-        back, _ = right(self, layer, x.flip(1), *given)
+    def wrong(layer: Any, x: Any, *given: Any) -> Any:
+        out, end = right(layer, x, *given)
+        back, _ = right(layer, x.flip(1), *given)
         return out + back.flip(1), end
 
-    monkeypatch.setattr(GruNetwork, "_run", wrong)
+    monkeypatch.setattr(_recurrent, "run", wrong)
 
 
 @mutant(kills=f"{OPTIM}::test_the_first_and_the_last_rate_are_pinned", trap=62)
