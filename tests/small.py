@@ -23,6 +23,7 @@ NARROW = {
     "encoder": ("model.width=16", "model.depth=2", "model.heads=2"),
     "encoder_decoder": ("model.width=16", "model.depth=1", "model.heads=2"),
     "gru": ("model.embedding=8", "model.width=8"),
+    "recurrent_encoder_decoder": ("model.embedding=8", "model.width=8"),
 }
 
 _LINES = (

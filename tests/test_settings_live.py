@@ -97,6 +97,21 @@ BASES: dict[str, dict[str, Any]] = {
             "relative": {"buckets": 8, "distance": 9},
         },
     },
+    "recurrent_encoder_decoder": {
+        **put(
+            put(_COMMON, "objective", {"name": "span", "density": 0.5, "length": 1.5, "marks": 12}),
+            "train.window",
+            24,
+        ),
+        "model": {
+            "name": "recurrent_encoder_decoder",
+            "embedding": 8,
+            "width": 8,
+            "depth": {"encoder": 2, "decoder": 1},
+            "attention": {"score": "additive", "width": 6},
+            "dropout": {"input": 0.5},
+        },
+    },
     "adam": {
         **put(_COMMON, "train.optimizer", {"name": "adam", "rate": 0.01, "decay": 0.1}),
         "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2, "norm": "layer"},

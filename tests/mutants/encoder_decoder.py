@@ -48,7 +48,7 @@ def logits_of_attention_are_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=FORMULA, trap=38)
 def a_tied_head_is_not_rescaled(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.models.encoder_decoder import Scaled
+    from telos.models._heads import Scaled
 
     monkeypatch.setattr(Scaled, "forward", lambda self, x: x)
 

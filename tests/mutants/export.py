@@ -40,7 +40,7 @@ def nothing_is_transposed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{HF}test_our_forward_says_what_theirs_says[t5-v1.0]", trap=38)
 def the_head_of_t5_is_never_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("telos.models.encoder_decoder.Scaled.forward", lambda self, x: x)
+    monkeypatch.setattr("telos.models._heads.Scaled.forward", lambda self, x: x)
 
 
 @mutant(kills=f"{HF}test_our_forward_says_what_theirs_says[modernbert]")

@@ -4,6 +4,7 @@ The asked places are gathered before the projection, and the projection is one w
 all places never exist. Every weight of a head is used inside its `forward`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,7 +14,17 @@ from torch.nn import functional
 from telos.batch import Asked, HeadSpec
 from telos.losses import LossSettings, linear_cross_entropy, linear_logits
 
-__all__ = ["Ahead", "ClassHead", "MarkHead", "Pooler", "TokenHead", "Transform", "build_heads", "head_counts"]
+__all__ = [
+    "Ahead",
+    "ClassHead",
+    "MarkHead",
+    "Pooler",
+    "Scaled",
+    "TokenHead",
+    "Transform",
+    "build_heads",
+    "head_counts",
+]
 
 
 class TokenHead(nn.Module):
@@ -139,6 +150,13 @@ class Pooler(nn.Module):
 
 def untransformed(spec: HeadSpec) -> None:
     """No head has a transform."""
+
+
+class Scaled(nn.Module):
+    """x / √width, before a tied head (Raffel et al., 2020)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / math.sqrt(x.shape[-1])
 
 
 def build_heads(

@@ -24,7 +24,6 @@ attention have a standard deviation of 1 without a scale):
     norms' weights                     1
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, final
@@ -36,7 +35,7 @@ from torch import Tensor, nn
 from telos.batch import HeadSpec, Rows
 from telos.config import Settings
 from telos.models._base import Initial, Model, Network, Sizes
-from telos.models._heads import build_heads, head_counts
+from telos.models._heads import Scaled, build_heads, head_counts
 from telos.models._layers import Past
 from telos.models._relative import (
     Attend,
@@ -219,13 +218,6 @@ class Stack(nn.Module):
         self.bias = RelativeBias(model.heads.count, count, partial(bucket, buckets=count, distance=distance))
         self.blocks = nn.ModuleList(blocks)
         self.norm = model.norm()
-
-
-class Scaled(nn.Module):
-    """x / √width."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x / math.sqrt(x.shape[-1])
 
 
 class EncoderDecoderNetwork(Network):
