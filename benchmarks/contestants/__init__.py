@@ -1,0 +1,1 @@
+"""Open set of contestants: a file per family, with `run(spec, session)`, which works until it is ended."""

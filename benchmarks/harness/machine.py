@@ -1,0 +1,70 @@
+"""What a result says of the machine and of the program: hardware, versions, revision, load."""
+
+import json
+import os
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .driver_side import PEERS, Failed, python_of
+
+__all__ = ["described", "load", "revision"]
+
+FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+OURS = ("torch", "numpy", "tokenizers", "telos-lm")
+ASKED = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+
+
+def described() -> dict[str, Any]:
+    """Hardware and versions; no names of hosts, users or folders."""
+    from telos.doctor import hardware
+    from telos.train.precision import processor_flags
+
+    flags = processor_flags()
+    return {
+        "hardware": {**hardware(), "features": [name for name in FEATURES if name in flags]},
+        "versions": {name: _version(name) for name in OURS},
+        "peers": _peers(),
+    }
+
+
+def revision() -> str:
+    """The commit that is measured, with a + where files differ from it; empty outside of a repository."""
+    here = Path(__file__).parent
+    commit = _git(here, "rev-parse", "--short=10", "HEAD")
+    return commit + ("+" if commit and _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def load() -> float:
+    """Processes that wanted to run in the last minute, on average."""
+    return round(os.getloadavg()[0], 2)
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _peers() -> dict[str, Any]:
+    """Versions in the peers' environment, and what could not be installed there."""
+    try:
+        asked = subprocess.run(
+            [str(python_of("peers")), "-c", ASKED], capture_output=True, text=True, check=False
+        )
+    except Failed as why:
+        return {"missing": str(why)}
+    wanted = {"torch", "transformers", "accelerate", "litgpt", "x-transformers", "keras", "keras-hub", "lightning"}
+    everything: dict[str, str] = json.loads(asked.stdout or "{}")
+    failed = PEERS / "failed.json"
+    return {
+        "versions": {name: each for name, each in sorted(everything.items()) if name in wanted},
+        "failed": json.loads(failed.read_text("utf-8")) if failed.is_file() else {},
+    }
