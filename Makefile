@@ -74,7 +74,10 @@ mutants: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants --jobs 2 $(ARGS)
 
 bench: .venv/installed
-	@for program in benchmarks/*.py; do echo "$$program"; $(BIN)/python $$program || exit 1; done
+	@$(BIN)/python benchmarks/peers/install.py || echo "The peers are not installed; their rows will say so."
+	$(BIN)/python benchmarks/prepare_memory.py
+	$(BIN)/python benchmarks/throughput.py $(ARGS)
+	$(BIN)/python benchmarks/make_results.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

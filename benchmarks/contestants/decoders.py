@@ -38,7 +38,7 @@ def run(spec: Spec, session: Session) -> None:
     for rows in blocks(spec.corpus, spec.batch, spec.shape["window"] + 1):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             loss = loss_of(rows)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -1,7 +1,7 @@
 """keras-hub's GPT-2 on the torch backend, trained by Keras' own `fit`.
 
-    settings    policy: Keras' dtype policy, "float32" or "mixed_bfloat16"
-    shape       width, depth, heads, inner, window
+settings    policy: Keras' dtype policy, "float32" or "mixed_bfloat16"
+shape       width, depth, heads, inner, window
 """
 
 import importlib
@@ -35,7 +35,9 @@ def run(spec: Spec, session: Session) -> None:
         optimizer=keras.optimizers.AdamW(1e-3, weight_decay=0.1, global_clipnorm=1.0),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    model.fit(_batches(spec), steps_per_epoch=1_000_000, verbose=0, callbacks=[_reporter(spec, session, keras)])
+    model.fit(
+        _batches(spec), steps_per_epoch=1_000_000, verbose=0, callbacks=[_reporter(spec, session, keras)]
+    )
 
 
 def _batches(spec: Spec) -> Iterator[tuple[dict[str, Any], Any]]:

@@ -1,6 +1,6 @@
 """The loader of Telos alone: batches as the work's recipe makes them, in the training process.
 
-    settings    none of its own
+settings    none of its own
 """
 
 from contextlib import closing

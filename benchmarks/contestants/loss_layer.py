@@ -29,7 +29,7 @@ def run(spec: Spec, session: Session) -> None:
     def work(count: int) -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             loss = loss_of(hidden[:count], weight, target[:count])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         hidden.grad = weight.grad = None
         return float(loss) / count
 
@@ -54,9 +54,7 @@ def _ours() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 
     def loss(hidden: Tensor, weight: Tensor, target: Tensor) -> Tensor:
         counts = torch.ones(len(target))
-        found = linear_cross_entropy(
-            hidden, weight, None, target, counts, settings=settings, training=True
-        )
+        found = linear_cross_entropy(hidden, weight, None, target, counts, settings=settings, training=True)
         return found.entropy
 
     return loss

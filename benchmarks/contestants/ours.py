@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from harness.worker_side import Session, Spec
 
@@ -29,12 +30,8 @@ def run(spec: Spec, session: Session) -> None:
     """Train until the process is ended."""
     recipe = described(spec)
     shutil.rmtree(Path(spec.corpus["root"]) / recipe.name, ignore_errors=True)
-    watched = _watched(session)
-    original, telos_run.Trainer = telos_run.Trainer, watched  # type: ignore[misc]
-    try:
+    with patch.object(telos_run, "Trainer", _watched(session)):
         telos_run.fit(recipe, spec.corpus["root"], device="cpu", display=_Shown())
-    finally:
-        telos_run.Trainer = original  # type: ignore[misc]
 
 
 def described(spec: Spec) -> Recipe:

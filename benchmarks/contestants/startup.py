@@ -51,7 +51,10 @@ def _other(spec: Spec, of: Any) -> None:
     told |= {"threads": spec.threads, "spawned": time.time()}
     worker = Path(__file__).resolve().parent.parent / "worker.py"
     process = subprocess.Popen(
-        [sys.executable, str(worker), json.dumps(told)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(worker), json.dumps(told)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     if not process.stdout.readline():

@@ -29,7 +29,7 @@ def run(spec: Spec, session: Session) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             logits, state = model(ids, state if goes_on else None)
             loss = functional.cross_entropy(logits.flatten(0, 1), target.flatten())
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -4,6 +4,7 @@ time. See worker_side.py for the lines."""
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,10 @@ HERE = Path(__file__).resolve().parent.parent
 PEERS = HERE / "peers" / ".venv"
 READY = 1200.0
 """Seconds until the first steps must be done; compiling takes some."""
+
+
+FOLDERS = re.compile(r"(?<![\w/])/(?:[\w.+-]+/)+")
+"""Where files lie on this machine is nobody's business."""
 
 
 class Failed(Exception):
@@ -107,7 +112,9 @@ class Worker:
     def _last_words(self) -> str:
         """The end of what it wrote to standard error: the exception, as a rule."""
         said = [line for line in self._log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
-        return said[-1].strip()[-600:] if said else f"ended with status {self._process.poll()}"
+        return (
+            FOLDERS.sub("", said[-1].strip())[-600:] if said else f"ended with status {self._process.poll()}"
+        )
 
 
 def _environment(spec: Spec) -> dict[str, str]:

@@ -11,9 +11,7 @@ computed twice, to save memory, counts once.
 
 __all__ = ["FORMULA", "decoder"]
 
-FORMULA = (
-    "6 × (weights that multiply, head included) + 6 × depth × width × window; recomputation not counted"
-)
+FORMULA = "6 × (weights that multiply, head included) + 6 × depth × width × window; recomputation not counted"
 """In words, for results."""
 
 

@@ -13,7 +13,9 @@ __all__ = ["described", "load", "revision"]
 
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 OURS = ("torch", "numpy", "tokenizers", "telos-lm")
-ASKED = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+ASKED = (
+    "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+)
 
 
 def described() -> dict[str, Any]:
@@ -61,7 +63,16 @@ def _peers() -> dict[str, Any]:
         )
     except Failed as why:
         return {"missing": str(why)}
-    wanted = {"torch", "transformers", "accelerate", "litgpt", "x-transformers", "keras", "keras-hub", "lightning"}
+    wanted = {
+        "torch",
+        "transformers",
+        "accelerate",
+        "litgpt",
+        "x-transformers",
+        "keras",
+        "keras-hub",
+        "lightning",
+    }
     everything: dict[str, str] = json.loads(asked.stdout or "{}")
     failed = PEERS / "failed.json"
     return {

@@ -88,7 +88,7 @@ def _trial(plan: Plan, entrant: Entrant, batch: int, seconds: float) -> float | 
             worker.stop()
     except Failed as why:
         return str(why)
-    return round(window["units"] / window["wall"], 1)
+    return round(float(window["units"] / window["wall"]), 1)
 
 
 def measured(plan: Plan, batches: Mapping[str, Mapping[str, Any]], say: Say) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _turn(
 
 
 def _summary(windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Medians over the windows: units per second of wall time and of processor time; nothing of no windows."""
+    """Medians over the windows, units per second of wall and of processor time; nothing of no windows."""
     if not windows:
         return {}
     return {

@@ -5,7 +5,7 @@ import resource
 import sys
 from pathlib import Path
 
-__all__ = ["children", "peak_bytes", "processor_seconds", "resident_bytes", "reset_peak"]
+__all__ = ["children", "peak_bytes", "processor_seconds", "reset_peak", "resident_bytes"]
 
 
 def processor_seconds() -> float:
@@ -23,7 +23,8 @@ def _of(pid: int) -> float:
 def children() -> list[int]:
     """Ids of the living children of this process, and of theirs."""
     parents = {int(path.name): _parent(int(path.name)) for path in Path("/proc").glob("[0-9]*")}
-    found, frontier = [], {os.getpid()}
+    found: list[int] = []
+    frontier = {os.getpid()}
     while frontier:
         frontier = {pid for pid, parent in parents.items() if parent in frontier}
         found += frontier

@@ -119,7 +119,8 @@ def told(work: Work, found: Mapping[str, Any]) -> Iterable[str]:
         if entry.get("rate"):
             memory = entry["peak_bytes"] / 2**30
             loss = "" if entry["loss"] is None else f", loss {entry['loss']:.3f}"
-            yield f"{name}: {entry['rate']:,.5g} {found['unit']}, batch {entry['batch']}, {memory:.1f} GiB{loss}"
+            unit = "GFLOP/s" if entry["family"] == "matrix" else found["unit"]
+            yield f"{name}: {entry['rate']:,.5g} {unit}, batch {entry['batch']}, {memory:.1f} GiB{loss}"
         if entry.get("error"):
             yield f"{name}: not measured to the end: {entry['error']}"
     yield from found["warnings"]

@@ -239,7 +239,9 @@ LOSS = Work(
     entrants=(
         Entrant(name="ours", family="loss_layer", settings={"kind": "ours", "precision": "bfloat16"}),
         Entrant(name="ours-float32", family="loss_layer", settings={"kind": "ours", "precision": "float32"}),
-        Entrant(name="plain-float32", family="loss_layer", settings={"kind": "plain", "precision": "float32"}),
+        Entrant(
+            name="plain-float32", family="loss_layer", settings={"kind": "plain", "precision": "float32"}
+        ),
         Entrant(
             name="plain-bfloat16", family="loss_layer", settings={"kind": "plain", "precision": "bfloat16"}
         ),
@@ -266,9 +268,7 @@ SPANS = Work(
         "tokenizer.kind=bpe",
     ),
     entrants=(_ours(), *_trainers("t5", 0.1)),
-    targets=(
-        Target(measure="times", limit=3.0, against=("transformers",), says="Transformers as it comes"),
-    ),
+    targets=(Target(measure="times", limit=3.0, against=("transformers",), says="Transformers as it comes"),),
     batch=4,
     batches=(2, 4, 8, 16),
     warm=3,
