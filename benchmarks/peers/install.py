@@ -3,8 +3,8 @@
     python benchmarks/peers/install.py
 
 The build of PyTorch is chosen as in the Makefile: with an NVIDIA GPU what the package index has, without one
-the wheel in pip's find-links folder, or PyTorch's own CPU index. A package that cannot be installed is written to
-.venv/failed.json with the reason; the benchmarks then record its rows as not measured, with that reason.
+the wheel in pip's find-links folder, or PyTorch's own CPU index. A package that cannot be installed is
+written to .venv/failed.json with the reason; the benchmarks then record its rows as not measured.
 """
 
 import json
