@@ -16,10 +16,10 @@ HERE = Path(__file__).resolve().parent
 INTRODUCTION = """\
 # Results against peers
 
-Written by `python benchmarks/make_results.py` from [results/](results); not edited by hand.
+Written by `python benchmarks/make_results.py` from `benchmarks/results/`; not edited by hand.
 How it is measured: [README.md](README.md). Each figure is the median of windows in which the contestants of
 a row work in turn; each has its own batch, in brackets.
-“met” and “missed” are of the targets of the issue.
+“met” and “missed” are of the targets stated in `benchmarks/harness/works.py`.
 """
 
 

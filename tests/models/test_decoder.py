@@ -1,5 +1,6 @@
 """The decoder: against its formula in float64, what may be seen, padding, packing, dropout, the cache."""
 
+import ast
 import math
 import re
 from collections.abc import Iterator
@@ -267,8 +268,16 @@ def test_no_call_passes_a_constant_dropout() -> None:
     called."""
     calls = []
     for path in sorted(Path(telos.__file__).parent.rglob("*.py")):
-        calls += re.findall(r"dropout_p\s*=\s*([^,\n]+)", path.read_text(encoding="utf-8"))
-    assert calls and all("self.training" in call for call in calls)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func).rpartition(".")[2]
+            shares = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if called == "attention":
+                calls.append(shares["dropout"])
+            elif called == "scaled_dot_product_attention":  # with what its caller gave to `attention`
+                assert path.name == "_attention.py" and shares["dropout_p"] == "dropout", path
+    assert len(calls) == 2 and all("self.training" in call for call in calls), calls
 
 
 def test_attention_weights_are_dropped_in_training_only() -> None:

@@ -120,8 +120,14 @@ class Attention(nn.Module):
         if past is not None:
             keys = torch.cat((past.keys, keys), 2)
             values = torch.cat((past.values, values), 2)
-        share = self.dropout if self.training else 0.0
-        mixed = attention(queries, keys, values, sight.mask, causal=sight.causal, dropout=share)
+        mixed = attention(
+            queries,
+            keys,
+            values,
+            sight.mask,
+            causal=sight.causal,
+            dropout=self.dropout if self.training else 0.0,
+        )
         out: Tensor = self.outward(mixed.transpose(1, 2).reshape(rows, places, width))
         return out, Past(keys.detach(), values.detach())
 

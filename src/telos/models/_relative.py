@@ -129,8 +129,14 @@ class Attend(nn.Module):
 
     def forward(self, x: Tensor, memory: Past, mask: Tensor) -> Tensor:
         """What places `x` (B, T, width) find in `memory`; `mask` says where they look, or what is added."""
-        queries, share = self._split(self.queries(x)), self.dropout if self.training else 0.0
-        mixed = attention(queries, memory.keys, memory.values, mask, dropout=share, scale=1.0)
+        mixed = attention(
+            self._split(self.queries(x)),
+            memory.keys,
+            memory.values,
+            mask,
+            dropout=self.dropout if self.training else 0.0,
+            scale=1.0,
+        )
         out: Tensor = self.outward(mixed.transpose(1, 2).flatten(2))
         return out
 
