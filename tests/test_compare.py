@@ -2,21 +2,19 @@
 spread of the seeds."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from telos import compare as module
-from telos import objectives, shipped
+from telos import shipped
 from telos.compare import Comparison, compare, load_comparison
 from telos.compare_page import Cell, Compared, write_pages
 from telos.config import read
 from telos.errors import ConfigError, TrainingError
 from telos.opened import open_run
 from telos.train.display import Quiet
-from tests.contract.test_throwaway_objectives import THROWN_AWAY
 from tests.small import write_texts
 
 TINY: dict[str, Any] = {
@@ -30,13 +28,6 @@ TINY: dict[str, Any] = {
     },
     "generate": {"length": 4},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def toys() -> Iterator[None]:
-    objectives.__path__.append(str(THROWN_AWAY))
-    yield
-    objectives.__path__.remove(str(THROWN_AWAY))
 
 
 def rows(path: Path, values: list[dict[str, str]]) -> Path:
@@ -56,7 +47,7 @@ def comparison(folder: Path, **changes: Any) -> Comparison:
         "base": {**TINY, "data": {"path": str(folder / "texts")}},
         "cells": [
             {"name": "gpt", "objective": "causal"},
-            {"name": "bert", "objective": {"name": "toy_masked", "rate": 0.3}},
+            {"name": "bert", "objective": {"name": "masked", "rate": 0.3}},
         ],
         "measure": {
             "tokens": 60,

@@ -12,7 +12,7 @@ from telos.evaluate.few_shot import FewShot, FewShotSettings, Item, Task, judge_
 from telos.evaluate.texts import Judge, Text, TextScores
 from telos.objectives._base import Objective
 from telos.objectives.causal import Causal
-from tests.contract.throwaway.toy_masked import ToyMasked
+from telos.objectives.masked import Masked
 from tests.evaluate.world import MODELS, network_of, pair_tokenizer
 
 WORDS = {
@@ -117,7 +117,7 @@ def test_examples_that_do_not_fit_the_window_are_left_out_and_that_is_said() -> 
     assert max(len(made.tokenizer.encode(a + b)) for a, b in oracle.asked) <= 48
 
 
-@pytest.mark.parametrize("objective", [Causal(), ToyMasked()])
+@pytest.mark.parametrize("objective", [Causal(), Masked()])
 def test_any_model_that_scores_texts_can_be_asked(objective: Objective) -> None:
     """The figure of one answer is what it costs after its prompt, and no more."""
     made = judge(objective)

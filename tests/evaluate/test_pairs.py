@@ -14,9 +14,9 @@ from telos.evaluate.texts import Judge, TextScores, TextSettings
 from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.objectives.causal import Causal
+from telos.objectives.masked import Masked
 from telos.objectives.span import Span
 from telos.tokenizer import Tokenizer
-from tests.contract.throwaway.toy_masked import ToyMasked
 from tests.evaluate.world import MODELS, network_of, pair_tokenizer
 
 WINDOW = 32
@@ -40,7 +40,7 @@ def test_scores_are_compared_pair_by_pair(monkeypatch: pytest.MonkeyPatch) -> No
     """By hand: of five pairs two are right, one is a tie, which counts half."""
     nats = (1.0, 2.0, 3.0, 2.5, 1.0, 1.1, 7.0, 6.0, 4.0, 4.0)
     monkeypatch.setattr(Judge, "score", lambda *_: TextScores(kind="pseudo", nats=nats, tokens=(3,) * 10))
-    found = judge_pairs(judge(ToyMasked(), "rotary"), PAIRS)
+    found = judge_pairs(judge(Masked(), "rotary"), PAIRS)
     assert found.accuracy.value == 0.5 and found.kind == "pseudo"
     assert {name: interval.value for name, interval in found.phenomena.items()} == {
         "agreement": 0.5,
@@ -53,7 +53,7 @@ def test_scores_are_compared_pair_by_pair(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("objective", "model"), [(Causal(), "rotary"), (Causal(), "gru"), (ToyMasked(), "learned")]
+    ("objective", "model"), [(Causal(), "rotary"), (Causal(), "gru"), (Masked(), "learned")]
 )
 def test_a_pair_comes_out_the_same_in_any_company(objective: Objective, model: str) -> None:
     """Traps 30, 31: batch, padding and order make no difference to any score, nor so to any pair."""

@@ -14,9 +14,9 @@ from telos.evaluate.probe import features, probe, read_labelled
 from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.objectives.causal import Causal
+from telos.objectives.masked import Masked
+from telos.objectives.next_sentence import NextSentence
 from telos.tokenizer import Tokenizer
-from tests.contract.throwaway.toy_masked import ToyMasked
-from tests.contract.throwaway.toy_next_sentence import ToyNextSentence
 from tests.evaluate.world import MODELS, network_of, pair_tokenizer
 
 WINDOW = 24
@@ -29,12 +29,11 @@ def tokenizer() -> Tokenizer:
 
 
 def mean_state(network: Network, objective: Objective, tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """One text, alone, without padding."""
-    cut = objective.cut(WINDOW)
-    ids = [tokenizer.begin] * cut.begin + tokenizer.encode(text).tolist() + [tokenizer.end] * cut.end
-    if cut.overlap:
-        ids = ids[:-1]
-    row: Row = [Example(main=Side.of(np.array(ids), causal=bool(cut.overlap)), asks=(), pattern="general")]
+    """One text, alone, without padding: after a begin token, and before a separate token where it is seen in
+    both directions."""
+    causal = "causal" in objective.requires()
+    ids = [tokenizer.begin, *tokenizer.encode(text).tolist(), *[tokenizer.separate] * (not causal)]
+    row: Row = [Example(main=Side.of(np.array(ids), causal=causal), asks=(), pattern="general")]
     with network.at_rest():
         states = network.encode(collate([row]).main)[0][0, : len(ids)]
     mean: np.ndarray = states.double().mean(0).numpy()
@@ -42,7 +41,7 @@ def mean_state(network: Network, objective: Objective, tokenizer: Tokenizer, tex
 
 
 @pytest.mark.parametrize(
-    ("objective", "model"), [(Causal(), "rotary"), (Causal(), "lstm"), (ToyMasked(), "learned")]
+    ("objective", "model"), [(Causal(), "rotary"), (Causal(), "lstm"), (Masked(), "learned")]
 )
 def test_features_are_the_mean_over_the_text_alone(
     tokenizer: Tokenizer, objective: Objective, model: str
@@ -58,14 +57,14 @@ def test_features_are_the_mean_over_the_text_alone(
 def test_long_texts_are_read_from_their_beginning(tokenizer: Tokenizer) -> None:
     network = network_of(MODELS["rotary"], tokenizer, WINDOW)
     long = "one two three " * 20
-    found = features(network, ToyMasked(), tokenizer, [long, long + "four"], window=WINDOW)
+    found = features(network, Masked(), tokenizer, [long, long + "four"], window=WINDOW)
     assert np.array_equal(found[0], found[1]) and np.isfinite(found).all()
 
 
 def test_an_objective_that_reads_no_text_is_refused(tokenizer: Tokenizer) -> None:
     network = network_of(MODELS["rotary"], tokenizer, WINDOW)
     with pytest.raises(DataError, match="nothing can be probed"):
-        features(network, ToyNextSentence(), tokenizer, ["a"], window=WINDOW)
+        features(network, NextSentence(), tokenizer, ["a"], window=WINDOW)
 
 
 def test_what_is_linear_is_found_and_noise_is_not() -> None:

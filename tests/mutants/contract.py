@@ -66,22 +66,6 @@ def positions_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Causal, "cut", lambda self, window: cut(self, window + 1))
 
 
-@mutant(
-    kills="tests/contract/test_throwaway_objectives.py::test_next_sentence_takes_the_other_half_from_another_document",
-    trap=12,
-)
-def negatives_come_from_the_same_document(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos import objectives
-    from tests.contract.test_throwaway_objectives import THROWN_AWAY
-
-    objectives.__path__.append(str(THROWN_AWAY))
-    from telos.objectives import toy_next_sentence
-
-    objectives.__path__.remove(str(THROWN_AWAY))
-    kind = toy_next_sentence.ToyNextSentence
-    monkeypatch.setattr(kind, "_other", lambda self, read, document, rng: read[document].ids[1:])
-
-
 @mutant(kills=f"{MODELS}test_documents_in_a_row_never_meet", trap=6)
 def packed_documents_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.models import _transformer

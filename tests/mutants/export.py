@@ -188,7 +188,10 @@ def a_mark_is_said_of_no(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MarkHead, "table", property(lambda self: table.fget(self).flip(0)))
 
 
-@mutant(kills="tests/export/test_lm_eval.py::test_the_harness_finds_the_same_on_an_export")
+@mutant(
+    kills="tests/evaluate/test_texts.py::test_exact_is_a_loop_over_tokens_for_every_batch_size[rotary]",
+    trap=35,
+)
 def the_first_token_of_a_sentence_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where nothing stands before a sentence: the harness puts the begin token there."""
     from telos.evaluate import texts

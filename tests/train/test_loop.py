@@ -23,9 +23,9 @@ from telos.models.decoder import Decoder
 from telos.models.gru import Gru
 from telos.objectives._base import Objective, Partner
 from telos.objectives.causal import Causal
+from telos.objectives.distil import Distil
 from telos.tokenizer import Tokenizer
 from telos.train.loop import AVERAGE, Trainer
-from tests.contract.throwaway.toy_distilled import ToyDistilled
 from tests.train import tiny
 
 PLAIN_SGD = ("optimizer.name=sgd", "optimizer.rate=1.0", "optimizer.momentum=0.0", "optimizer.decay=0.0")
@@ -557,7 +557,7 @@ def test_minutes_count_training_over_all_attempts(tmp_path: Path) -> None:
 
 
 def with_teacher(tmp_path: Path, role: str) -> Trainer:
-    objective = ToyDistilled(of=Causal())
+    objective = Distil(teacher="a run")
     if role != "frozen":
         object.__setattr__(objective, "partners", lambda: {"teacher": Partner(role=role)})  # type: ignore[arg-type]
     teacher = tiny.network("decoder", objective, 16, seed=5)
