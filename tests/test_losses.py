@@ -133,13 +133,15 @@ def test_unlikelihood_stays_finite_where_the_model_is_sure() -> None:
 
 
 @pytest.mark.parametrize("settings", [PLAIN, LossSettings(smoothing=0.1, z=0.1, soft_cap=2.0)])
-@pytest.mark.parametrize("soft", [False, True])
-def test_gradcheck(settings: LossSettings, soft: bool) -> None:
-    hidden, weight, bias, target, counts = case(4, 3, 5, soft=soft)
+@pytest.mark.parametrize("kind", ["hard", "soft", "negative"])
+def test_gradcheck(settings: LossSettings, kind: str) -> None:
+    hidden, weight, bias, target, counts = case(4, 3, 5, soft=kind == "soft")
     leaves = [t.double().requires_grad_() for t in (hidden, weight, bias) if t is not None]
 
     def sums(*given: Tensor) -> tuple[Tensor, ...]:
-        found = linear_cross_entropy(*given, target, counts, settings=settings, training=True)
+        found = linear_cross_entropy(
+            *given, target, counts, settings=settings, negative=kind == "negative", training=True
+        )
         return tuple(part for part in found if part is not None)
 
     assert torch.autograd.gradcheck(sums, leaves)
@@ -157,27 +159,71 @@ def test_each_term_has_its_own_gradient() -> None:
         torch.testing.assert_close(mine.grad, true.grad, rtol=1e-4, atol=1e-5)
 
 
+def test_closed_forms() -> None:
+    """Trap 19: by hand, in float64. Logits ln 6, ln 3, ln 1 make 0.6, 0.3, 0.1 and log Σ exp = ln 10; the
+    first is the target; the place weighs 2, another weighs nothing."""
+    logits = torch.tensor([[6.0, 3.0, 1.0]]).double().log()
+    weight = torch.eye(3).double()
+    for settings, negative, entropy, slope in (
+        (PLAIN, False, -math.log(0.6), [-0.4, 0.3, 0.1]),
+        (
+            LossSettings(smoothing=0.3),
+            False,
+            -(0.8 * math.log(0.6) + 0.1 * math.log(0.3) + 0.1 * math.log(0.1)),
+            [0.6 - 0.8, 0.3 - 0.1, 0.0],
+        ),
+        (LossSettings(smoothing=0.3), True, -math.log(0.4), [0.6, 0.3 - 0.75, 0.1 - 0.25]),
+    ):
+        hidden = torch.cat((logits, torch.full((1, 3), math.nan))).requires_grad_()
+        sums = linear_cross_entropy(
+            hidden,
+            weight,
+            None,
+            torch.tensor([0, 1]),
+            torch.tensor([2.0, 0.0]).double(),
+            settings=settings.model_copy(update={"z": 0.25}),
+            negative=negative,
+            training=True,
+        )
+        assert sums.z is not None
+        assert sums.entropy.item() == pytest.approx(2 * entropy, rel=1e-12)
+        assert sums.z.item() == pytest.approx(2 * 0.25 * math.log(10) ** 2, rel=1e-12)
+        (first,) = torch.autograd.grad(sums.entropy, hidden, retain_graph=True)
+        (second,) = torch.autograd.grad(sums.z, hidden)
+        wanted = torch.tensor([slope, [0.0] * 3], dtype=torch.float64)
+        torch.testing.assert_close(first, 2 * wanted, rtol=1e-12, atol=1e-12)
+        likely = torch.tensor([[0.6, 0.3, 0.1], [0.0] * 3], dtype=torch.float64)
+        torch.testing.assert_close(second, 2 * 0.25 * 2 * math.log(10) * likely, rtol=1e-12, atol=1e-12)
+
+
 @given(
     rows=st.integers(0, 6),
     padding=st.integers(0, 5),
-    soft=st.booleans(),
+    kind=st.sampled_from(["hard", "soft", "negative"]),
     z=st.sampled_from([0.0, 0.01]),
     smoothing=st.sampled_from([0.0, 0.1]),
     garbage=st.sampled_from([0.0, 1e30, math.nan]),
 )
 def test_padding_changes_nothing(
-    rows: int, padding: int, soft: bool, z: float, smoothing: float, garbage: float
+    rows: int, padding: int, kind: str, z: float, smoothing: float, garbage: float
 ) -> None:
     """Trap 19: rows of weight 0 change neither sums nor gradients, whatever they hold; nor is any gradient
     theirs."""
-    hidden, weight, bias, target, counts = case(rows + padding, 4, 6, soft=soft)
+    hidden, weight, bias, target, counts = case(rows + padding, 4, 6, soft=kind == "soft")
     counts[rows:] = 0
     hidden[rows:] = garbage
     settings = LossSettings(z=z, smoothing=smoothing)
     found = []
     for end in (rows, rows + padding):
         leaves = [t.clone().requires_grad_() for t in (hidden[:end], weight, bias)]
-        sums = linear_cross_entropy(*leaves, target[:end], counts[:end], settings=settings, training=True)
+        sums = linear_cross_entropy(
+            *leaves,
+            target[:end],
+            counts[:end],
+            settings=settings,
+            negative=kind == "negative",
+            training=True,
+        )
         (sums.entropy if sums.z is None else sums.entropy + sums.z).backward()
         found.append([sums.entropy.detach(), *(leaf.grad for leaf in leaves)])
     assert (found[1][1][rows:] == 0).all()

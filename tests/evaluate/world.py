@@ -10,6 +10,7 @@ from telos.data.shards import Shards, ShardWriter
 from telos.models._base import Model, Network, Sizes
 from telos.models.decoder import Decoder
 from telos.models.gru import Gru
+from telos.models.state_space import StateSpace
 from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
 
 TEXTS = (
@@ -31,6 +32,9 @@ MODELS: dict[str, Model] = {
     "grouped": Decoder(width=32, depth=2, heads={"count": 4, "keys": 2}),
     "gru": Gru(embedding=16, width=24, depth=2),
     "lstm": Gru(embedding=16, width=24, cell="lstm"),
+    "local": Decoder(width=32, depth=2, heads={"count": 4, "local": {"reach": 3, "every": 2}}),
+    "experts": Decoder(width=32, depth=2, heads=4, feed={"experts": {"count": 4, "active": 2}}),
+    "state_space": StateSpace(width=32, depth=2, head=8, state=8),
 }
 
 

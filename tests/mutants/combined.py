@@ -1,5 +1,6 @@
-"""Bugs of objectives that are made of others."""
+"""Bugs of objectives that are made of others, and of the plainest one."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,3 +96,50 @@ def objectives_are_drawn_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.objectives.mixture import Mixture
 
     monkeypatch.setattr(Mixture, "_draw", lambda self, rng: int(rng.integers(len(self.of))))
+
+
+CAUSAL = "tests/objectives/test_causal.py::"
+
+
+def _changed(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    """What `causal` asks is changed."""
+    from telos.objectives.causal import Causal
+
+    example = Causal.example
+
+    def changed(self: Any, *given: Any) -> Any:
+        made = example(self, *given)
+        return replace(made, asks=tuple(change(made, ask) for ask in made.asks))
+
+    monkeypatch.setattr(Causal, "example", changed)
+
+
+@mutant(kills=f"{CAUSAL}test_who_knows_the_next_token_pays_nothing", trap=4)
+def labels_are_shifted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the objective, and by whoever takes its answers for unshifted: two tokens on are asked."""
+    _changed(
+        monkeypatch,
+        lambda made, ask: replace(ask, at=ask.at[:-1], target=ask.target[1:], weight=ask.weight[1:]),
+    )
+
+
+@mutant(kills=f"{CAUSAL}test_the_table_of_places_and_answers[3-at2-asked2]", trap=4)
+def what_is_asked_is_chosen_before_the_shift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the first token that a piece answers for is not asked."""
+    _changed(
+        monkeypatch,
+        lambda made, ask: replace(ask, at=ask.at[1:], target=ask.target[1:], weight=ask.weight[1:]),
+    )
+
+
+@mutant(kills=f"{CAUSAL}test_an_end_token_is_asked_though_it_is_padding_too", trap=5)
+def what_looks_like_padding_weighs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    _changed(monkeypatch, lambda made, ask: replace(ask, weight=(ask.target != 0).astype(np.float32)))
+
+
+@mutant(kills=f"{CAUSAL}test_text_is_found_between_two_tokens_that_are_one[ids1-expected1]", trap=5)
+def a_token_is_taken_off_either_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is: a piece from the middle of a text loses its first token."""
+    from telos.objectives import _framing
+
+    monkeypatch.setattr(_framing, "inside", lambda piece, tokenizer: slice(1, len(piece) - 1))

@@ -300,3 +300,51 @@ def the_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos import doctor
 
     monkeypatch.setattr(doctor, "_processor", platform.node)
+
+
+@mutant(kills=f"{GENERATE}::test_cached_state_gives_what_a_full_forward_pass_gives[state_space]", trap=23)
+def padding_fades_the_state_of_a_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.models.state_space import Mixer
+
+    right = Mixer._speeds
+    monkeypatch.setattr(Mixer, "_speeds", lambda self, step, real: right(self, step, torch.ones_like(real)))
+
+
+@mutant(kills=f"{GENERATE}::test_cached_state_gives_what_a_full_forward_pass_gives[local]", trap=23)
+def what_is_near_is_counted_in_places_of_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Padding on the left counts, and so the cache of a short prompt seems further away."""
+    from telos.models import _transformer
+
+    right = _transformer.near
+
+    def wrong(query: Any, key: Any, reach: int) -> Any:
+        place = torch.arange(key.shape[1]).expand(key.shape)
+        return right(place[:, key.shape[1] - query.shape[1] :], place, reach - 1)
+
+    monkeypatch.setattr(_transformer, "near", wrong)
+
+
+@mutant(kills=f"{GENERATE}::test_cached_state_gives_what_a_full_forward_pass_gives[grouped]", trap=23)
+def groups_share_the_keys_of_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On cached state: each query head takes the key head of the next group."""
+    from telos.models import _layers
+
+    right = _layers.functional.scaled_dot_product_attention
+
+    def wrong(q: Any, k: Any, v: Any, *rest: Any, **named: Any) -> Any:
+        cached = q.shape[-2] != k.shape[-2]
+        return right(q, k.roll(1, 1) if cached else k, v, *rest, **named)
+
+    monkeypatch.setattr(_layers.functional, "scaled_dot_product_attention", wrong)
+
+
+@mutant(kills=f"{GENERATE}::test_cached_state_gives_what_a_full_forward_pass_gives[rotary]", trap=35)
+def a_prompt_begins_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.generate import _rows
+
+    right = _rows.after_begin
+    monkeypatch.setattr(
+        _rows,
+        "after_begin",
+        lambda ids, tokenizer: right(np.concatenate([[tokenizer.begin], ids]), tokenizer),
+    )

@@ -70,6 +70,21 @@ def words_fall_back_to_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Masked, "_units", lambda self, row, places: np.arange(len(places)))
 
 
+@mutant(kills=f"{MASKED}test_a_word_is_hidden_whole_or_not_at_all[english-unigram]", trap=10)
+def words_are_known_by_the_marks_of_wordpiece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that does not begin with ## begins a word: so every token of every other vocabulary does."""
+    from telos.tokenizer import Tokenizer
+
+    encode_words = Tokenizer.encode_words
+
+    def by_marks(self: Any, *given: Any) -> Any:
+        encoded = encode_words(self, *given)
+        pieces = [self.token_bytes(token) for token in encoded.ids.tolist()]
+        return encoded._replace(word_start=np.array([not piece.startswith(b"##") for piece in pieces]))
+
+    monkeypatch.setattr(Tokenizer, "encode_words", by_marks)
+
+
 @mutant(kills=f"{MASKED}test_words_are_never_guessed", trap=10)
 def text_without_words_is_hidden_by_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.objectives.masked import Masked
@@ -178,27 +193,41 @@ def runs_are_laid_on_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     trap=12,
 )
 def negatives_may_be_of_the_same_document(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any piece will do."""
+    _any_piece_will_do(monkeypatch)
+
+
+@mutant(kills=f"{PAIRS}test_blank_lines_make_no_documents[NextSentence]", trap=12)
+def negatives_come_from_behind_a_blank_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same document, that is."""
+    _any_piece_will_do(monkeypatch)
+
+
+def _any_piece_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.objectives import next_sentence
 
-    monkeypatch.setattr(next_sentence, "_elsewhere", lambda read, document, rng: int(rng.integers(len(read))))
+    def apart(self: Any, pair: Any, read: Any, rng: np.random.Generator, tokenizer: Any) -> Any:
+        drawn = int(rng.integers(len(read)))
+        other = next_sentence.whole_sentences(read, drawn, tokenizer)
+        return pair.first, next_sentence._alike(other, pair, rng)
+
+    monkeypatch.setattr(next_sentence.NextSentence, "apart", apart)
 
 
 @mutant(kills=f"{PAIRS}test_one_document_is_refused_whatever_is_drawn", trap=12)
 def a_single_document_serves_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """After some tries in vain the same document is taken."""
     from telos.errors import DataError
-    from telos.objectives import next_sentence
+    from telos.objectives.next_sentence import NextSentence
 
-    elsewhere = next_sentence._elsewhere
+    apart = NextSentence.apart
 
-    def patient(read: Any, document: int, rng: Any) -> int:
+    def patient(self: Any, pair: Any, *rest: Any) -> Any:
         try:
-            return elsewhere(read, document, rng)
+            return apart(self, pair, *rest)
         except DataError:
-            return 0
+            return pair.second, pair.first
 
-    monkeypatch.setattr(next_sentence, "_elsewhere", patient)
+    monkeypatch.setattr(NextSentence, "apart", patient)
 
 
 @mutant(kills=f"{PAIRS}test_yes_and_no_are_equally_frequent[NextSentence]", trap=12)

@@ -40,6 +40,56 @@ def z_gradient_without_its_factor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses, "_z_term", wrong)
 
 
+@mutant(kills=f"{LOSSES}::test_closed_forms", trap=19)
+def what_is_smoothed_is_spread_over_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the target has 1 − s, and not 1 − s + s / V."""
+    from telos import losses
+
+    right = losses._entropy
+
+    def wrong(logits: Any, target: Any, count: Any, plan: Any, with_slopes: bool) -> Any:
+        size = logits.shape[1]
+        return right(
+            logits, target, count, plan._replace(smoothing=plan.smoothing * size / (size - 1)), with_slopes
+        )
+
+    monkeypatch.setattr(losses, "_entropy", wrong)
+
+
+@mutant(kills=f"{LOSSES}::test_closed_forms", trap=19)
+def weights_of_places_are_yes_or_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos import losses
+
+    right = losses._apply
+
+    def wrong(hidden: Any, weight: Any, bias: Any, target: Any, row_weight: Any, plan: Any) -> Any:
+        return right(hidden, weight, bias, target, (row_weight > 0).to(row_weight.dtype), plan)
+
+    monkeypatch.setattr(losses, "_apply", wrong)
+
+
+@mutant(kills=f"{LOSSES}::test_gradcheck[negative-settings0]", trap=19)
+def unlikelihood_pushes_the_target_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the others gain is left out of the gradient."""
+    from telos import losses
+
+    right = losses._unlikelihood
+
+    def wrong(logits: Any, target: Any, *rest: Any) -> Any:
+        total, slope = right(logits, target, *rest)
+        place = target.unsqueeze(1)
+        only = None if slope is None else torch.zeros_like(slope).scatter(1, place, slope.gather(1, place))
+        return total, only
+
+    monkeypatch.setattr(losses, "_unlikelihood", wrong)
+
+
+@mutant(kills=f"{LOSSES}::test_padding_changes_nothing", trap=19)
+def what_weighs_nothing_is_multiplied_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NaN · 0 is NaN: rows of padding must be taken out, not weighed."""
+    monkeypatch.setattr(torch.Tensor, "masked_fill", lambda self, mask, value: self)
+
+
 @mutant(kills=f"{LOSSES}::test_bfloat16_products_are_summed_in_float32", trap=20)
 def losses_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("telos.losses._at_least_float", lambda kind: torch.bfloat16)

@@ -75,6 +75,106 @@ def spans_without_a_mark_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(span._spans, "check_marks", lambda *given: None)
 
 
+@mutant(kills=f"{SPAN}test_ten_thousand_texts_come_back", trap=13)
+def a_span_at_both_ends_has_one_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where spans begin is found on a ring: the first has none if the last token is hidden too."""
+    from telos.objectives import _spans
+
+    corrupt = _spans.corrupt
+
+    def on_a_ring(ids: Any, hidden: Any, marks: Any) -> Any:
+        made = corrupt(ids, hidden, marks)
+        if not (len(ids) and hidden[0] and hidden[-1]):
+            return made
+        return made._replace(read=made.read[1:], said=made.said[1:], places=made.places[1:])
+
+    monkeypatch.setattr(_spans, "corrupt", on_a_ring)
+
+
+BART = "tests/objectives/test_bart.py::"
+
+
+@mutant(kills=f"{BART}test_the_whole_text_is_said[True]", trap=14)
+def sentences_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import bart
+
+    monkeypatch.setattr(bart, "shuffled", lambda sentence_start, rng: np.arange(len(sentence_start)))
+
+
+@mutant(kills=f"{BART}test_sentences_are_shuffled_whole")
+def the_text_is_shuffled_by_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import bart
+
+    monkeypatch.setattr(bart, "shuffled", lambda start, rng: rng.permutation(len(start)))
+
+
+@mutant(kills=f"{BART}test_the_whole_text_is_said[True]")
+def what_is_said_is_shuffled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text and answer in one order: nothing is learned of the order."""
+    from telos.objectives import bart
+
+    said_whole = bart._said_whole
+
+    def as_it_is_read(read: Any, ids: Any, *rest: Any) -> Any:
+        return said_whole(read, np.random.default_rng(0).permutation(ids), *rest)
+
+    monkeypatch.setattr(bart, "_said_whole", as_it_is_read)
+
+
+@mutant(kills=f"{BART}test_a_text_with_gaps_is_its_tokens_in_order_and_masks", trap=14)
+def gaps_leave_no_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import bart
+
+    with_gaps = bart.with_gaps
+
+    def unmarked(ids: Any, lengths: Any, mask: int, rng: np.random.Generator) -> Any:
+        read = with_gaps(ids, lengths, mask, rng)
+        return read[read != mask]
+
+    monkeypatch.setattr(bart, "with_gaps", unmarked)
+
+
+@mutant(kills=f"{BART}test_empty_spans_put_in_masks_where_nothing_is_missing")
+def empty_spans_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import bart
+
+    with_gaps = bart.with_gaps
+    monkeypatch.setattr(
+        bart, "with_gaps", lambda ids, lengths, mask, rng: with_gaps(ids, lengths[lengths > 0], mask, rng)
+    )
+
+
+@mutant(kills=f"{BART}test_a_text_with_gaps_is_its_tokens_in_order_and_masks", trap=14)
+def as_many_spans_as_tokens_should_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The share is of spans: three times as much is gone as was asked for."""
+    from telos.objectives import bart
+
+    monkeypatch.setattr(
+        bart, "span_lengths", lambda hidden, n, mean, rng: rng.poisson(mean, max(1, min(hidden, n // 4)))
+    )
+
+
+@mutant(kills=f"{BART}test_spans_are_as_long_as_asked_and_some_are_empty")
+def no_span_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives import bart
+
+    span_lengths = bart.span_lengths
+
+    def full(*given: Any) -> Any:
+        lengths = span_lengths(*given)
+        return lengths[lengths > 0]
+
+    monkeypatch.setattr(bart, "span_lengths", full)
+
+
+@mutant(kills=f"{BART}test_a_text_that_fills_its_window_fits", trap=14)
+def the_end_of_what_is_read_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.batch import Cut
+    from telos.objectives.bart import Bart
+
+    monkeypatch.setattr(Bart, "cut", lambda self, window: Cut(length=window))
+
+
 PREFIX, INFILL = "tests/objectives/test_prefix.py::", "tests/objectives/test_infill.py::"
 DENOISE, MIXTURE = "tests/objectives/test_denoise.py::", "tests/objectives/test_mixture.py::"
 
@@ -178,6 +278,32 @@ def the_end_is_never_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         infill, "_arranged", lambda parts, end_first, tokenizer: arranged(parts, False, tokenizer)
     )
+
+
+@mutant(kills=f"{INFILL}test_the_shares_are_as_asked[0.5-0.5]", trap=16)
+def every_text_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.objectives.infill import Infill
+
+    example = Infill.example
+    monkeypatch.setattr(
+        Infill, "example", lambda self, *given: example(self.model_copy(update={"rate": 1.0}), *given)
+    )
+
+
+@mutant(kills=f"{INFILL}test_no_row_holds_two_documents", trap=16)
+def the_end_is_taken_from_the_next_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from telos.objectives.infill import Infill
+
+    example = Infill.example
+
+    def across(self: Any, read: Any, index: int, *rest: Any) -> Any:
+        piece, after = read[index], read[(index + 1) % len(read)]
+        both = replace(piece, ids=np.concatenate([piece.ids, after.ids[1:]]))
+        return example(self, {index: both}, index, *rest)
+
+    monkeypatch.setattr(Infill, "example", across)
 
 
 @mutant(kills=f"{DENOISE}test_the_modes_are_special_tokens_of_the_vocabulary", trap=17)

@@ -10,17 +10,21 @@ from telos.config import read
 from telos.errors import ConfigError
 from telos.objectives._base import Objective
 from telos.objectives.denoise import Denoise
+from telos.tokenizer import Tokenizer
 from tests.contract.objective_checks import CHECKS
 from tests.objectives.test_span import reading, rebuilt
 from tests.objectives.world import Pieces, answers, characters, draw
 
 
-def test_the_modes_are_special_tokens_of_the_vocabulary() -> None:
-    """Trap 17: by name, and before the text that is read."""
+def test_the_modes_are_special_tokens_of_the_vocabulary(tmp_path: Path) -> None:
+    """Trap 17: by name, in its file too, and before the text that is read."""
     objective = Denoise()
     tokenizer = characters(objective.specials())
     modes = {tokenizer.special(mode): mode for mode in "RSX"}
     assert set(modes) <= tokenizer.special_ids and len(modes) == 3
+    saved = tmp_path / "tokenizer.json"
+    tokenizer.save(saved)
+    assert all(Tokenizer.load(saved).special(mode) == token for token, mode in modes.items())
     seen = set()
     for seed in range(60):
         example = draw(objective, Pieces(np.arange(30)), seed, tokenizer)

@@ -26,7 +26,7 @@ KINDS = [NextSentence, SentenceOrder]
 @cache
 def vocabulary() -> Tokenizer:
     """Each character is a token."""
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .。春夏秋冬"
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .。春夏秋冬\n"
     return train_tokenizer(TokenizerSettings(kind="character", size=200), iter([letters]))
 
 
@@ -143,6 +143,21 @@ def test_empty_documents_change_nothing() -> None:
     for seed in range(30):
         example = make(NextSentence(), Texts("", "A. B.", "", "C. D.", ""), 0, seed)
         assert all(part.strip() for part in parts(example))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blank_lines_make_no_documents(kind: Any) -> None:
+    """Trap 12: what follows a blank line in its own document does follow, and half of the answers are yes."""
+    texts = Texts(*(text.replace(" ", "\n\n") for text in ("A. A. A. A.", "B. B. B. B.", "C. C. C. C.")))
+    answers = []
+    for seed in range(1000):
+        for index in range(3):
+            example = make(kind(), texts, index, seed)
+            answers.append(follows(example))
+            first, second = (set(part) - set(" .\n") for part in parts(example))
+            assert first == set("ABC"[index]) and second
+            assert kind is SentenceOrder or (second == first) == bool(answers[-1])
+    assert abs(np.mean(answers) - 0.5) < 0.03
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -92,7 +92,7 @@ def test_the_worked_example_and_the_sum_of_both() -> None:
     assert (math.log(1 / first) + math.log(1 / second)) / 2 == pytest.approx(1.386, abs=1e-3)
     assert 1.386 + 50 * math.log(5 / 4) == pytest.approx(12.54, abs=1e-2)
     batch = batch_of(HALF, TEXT, TEXT[:9])
-    pair = models(HALF)
+    pair = {name: network.double() for name, network in models(HALF).items()}
     sums = HALF.step(pair, batch, None, 3).sums
     divided_by = HALF.denominators(batch.asked)
     loss = sum(HALF.coefficient(term) * sums[term] / divided_by[term] for term in sums)
@@ -100,7 +100,7 @@ def test_the_worked_example_and_the_sum_of_both() -> None:
     hidden = [ask for ask in batch.asks if ask.head == "tokens"]
     alone = pair["generator"](replace(batch, asks=tuple(hidden))).sums["tokens"] / batch.asked["tokens"]
     judged = pair["main"](made).sums["replaced"] / batch.asked["replaced"]
-    assert loss.item() == pytest.approx((alone + 50 * judged).item(), abs=1e-5)
+    assert loss.item() == pytest.approx((alone + 50 * judged).item(), abs=1e-6)
     assert batch.asked["replaced"] == len(TEXT) + 9
 
 

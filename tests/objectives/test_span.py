@@ -68,6 +68,16 @@ def test_what_is_read_and_what_is_said_are_the_text(form: str) -> None:
         assert len(example.main) == len(said) + (0 if form == "source" else len(source) - 1)
 
 
+def test_ten_thousand_texts_come_back() -> None:
+    """Trap 13: of any length, with any share hidden in spans of any length, each span in its place."""
+    tokenizer, rng = characters(Span(marks=400).specials()), np.random.default_rng(0)
+    for seed in range(10_000):
+        n, density, length = int(rng.integers(1, 80)), rng.uniform(0.01, 0.99), rng.uniform(1, 12)
+        ids = rng.integers(0, 32, n)
+        example = draw(Span(density=density, length=length, marks=400), Pieces(ids), seed, tokenizer)
+        assert rebuilt(reading(example), answers(example), tokenizer, 80) == ids.tolist()
+
+
 def test_every_choice_of_as_many_tokens_in_as_many_spans_is_equally_likely() -> None:
     """Trap 14: the last token is hidden as often as any such choice says, neither always nor never.
 
