@@ -21,6 +21,7 @@ from telos.generate._rows import draw, held_back, kept
 from telos.generate._settings import GenerateSettings
 from telos.models._base import Initial, Model, Network
 from telos.models.encoder_decoder import EncoderDecoder
+from telos.models.recurrent_encoder_decoder import RecurrentEncoderDecoder
 from telos.objectives._base import Objective, Prompt, after_begin
 from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
 from tests.evaluate.world import MODELS, byte_tokenizer, network_of, pair_tokenizer
@@ -136,6 +137,8 @@ def test_beyond_the_window_it_goes_on_from_the_last_half(tokenizer: Tokenizer) -
 READERS: dict[str, Model] = {
     "v1.0": EncoderDecoder(width=32, depth=2, heads=4, feed="relu", tied=True),
     "v1.1": EncoderDecoder(width=24, depth={"encoder": 1, "decoder": 2}, heads={"count": 3, "width": 10}),
+    "lstm": RecurrentEncoderDecoder(embedding=24, width=32, depth={"encoder": 2, "decoder": 1}, cell="lstm"),
+    "gru": RecurrentEncoderDecoder(embedding=24, width=32, depth=2, attention="additive", tied=True),
 }
 
 
@@ -194,10 +197,11 @@ def test_a_source_is_the_same_in_any_company(tokenizer: Tokenizer, name: str) ->
         assert (alone.ids, alone.text, alone.finished) == (sample.ids, sample.text, sample.finished)
 
 
-def test_beyond_the_window_the_source_is_still_there(tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("name", ["v1.1", "lstm"])
+def test_beyond_the_window_the_source_is_still_there(tokenizer: Tokenizer, name: str) -> None:
     """The main side goes on from its last half window; of a source that is too long the end is read."""
     window = 8
-    network = network_of(READERS["v1.1"], tokenizer, window)
+    network = network_of(READERS[name], tokenizer, window)
     prompts = ["The cat sat on the mat. The dog did not.", "ab"]
     settings = GenerateSettings(temperature=0, length=20)
     samples = generate(network, tokenizer, prompts, settings, objective=Reads(), window=window)

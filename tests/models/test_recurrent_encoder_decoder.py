@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
-from telos.batch import Ask, Batch, Example, HeadSpec, Rows, Side
+from telos.batch import Ask, Batch, Example, HeadSpec, Piece, Rows, Side
 from telos.config import read
 from telos.data.packing import collate
 from telos.errors import ConfigError
@@ -397,25 +397,29 @@ def test_the_state_has_no_history_and_training_leaves_none(name: str) -> None:
 # ---- training
 
 
-TASKS = {"copied": lambda text: text, "reversed": lambda text: text[:, ::-1]}
+TASKS = {"copied": lambda texts: texts, "reversed": lambda texts: texts[:, ::-1]}
+STEPS = 350
 
 
-@pytest.mark.parametrize("name", [pytest.param("bahdanau", marks=pytest.mark.slow), "luong"])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [("reversed", "gru"), ("reversed", "luong"), ("copied", "bahdanau"), ("copied", "luong")],
+)
 def test_what_attention_is_for_can_be_learned(task: str, name: str) -> None:
-    """Texts that were never seen are said again, in order or from their end, by a decoder that is given
-    nothing but one token over and over: only who looks at the right place of the source can. Cut off from
-    it, with nothing but the state that the encoder ended with, the same weights say little."""
+    """Texts that were never seen are said again, in order or from their end. Who is cut off from the source,
+    and has no more than the state that the encoder ended with, can say little of them with the same weights.
+
+    It is learned because the embedding starts wide: from ±0.1, as in a language model, it takes the attention
+    thousands of steps to find anything.
+    """
     torch.manual_seed(0)
-    network = built(name, width=64, embedding=32, depth={"encoder": 1, "decoder": 1})
-    optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
-    rng = np.random.default_rng(0)
+    network = built(name, width=48, embedding=32, depth=1, tied=False)
+    optimizer, rng = torch.optim.Adam(network.parameters()), np.random.default_rng(0)
     for step in range(STEPS):
-        optimizer.param_groups[0]["lr"] = 5e-3 * min(1, step / 50) * (1 - step / STEPS)
+        optimizer.param_groups[0]["lr"] = 1.5e-2 * (1 - step / STEPS)
         batch = task_batch(task, rng)
-        loss = network(batch).sums["tokens"] / batch.asked["tokens"]
         optimizer.zero_grad()
-        loss.backward()
+        (network(batch).sums["tokens"] / batch.asked["tokens"]).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
     batch = task_batch(task, np.random.default_rng(1))
@@ -426,13 +430,11 @@ def test_what_attention_is_for_can_be_learned(task: str, name: str) -> None:
             network(each).sums["tokens"].item() / batch.asked["tokens"]
             for each in (batch, replace(batch, source=elsewhere))
         )
-    assert looking < 0.2 and cut > 1.5, (looking, cut)
+    assert looking < 0.25 and cut > 2, (looking, cut)
 
 
-STEPS = 800
-
-
-def task_batch(task: str, rng: np.random.Generator, rows: int = 32, length: int = 8) -> Batch:
+def task_batch(task: str, rng: np.random.Generator, rows: int = 32, length: int = 6) -> Batch:
+    """Of a million texts of ten tokens each."""
     texts = rng.integers(2, 12, (rows, length))
     examples = []
     for text, said in zip(texts, TASKS[task](texts), strict=True):
@@ -449,19 +451,24 @@ def test_it_serves_what_has_a_source_and_says_causally(name: str, objective: Obj
     table = {"objective": objective.name, "model": {"name": "recurrent_encoder_decoder", **MODELS[name]}}
     read(Recipe, {**table, "data": {"path": "texts"}})
     tokenizer = characters(objective.specials())
-    pieces = Pieces(*(tokenizer.encode("the cat sat. it saw. " * n) for n in (1, 2)))
-    for piece in pieces.pieces:
-        starts = np.arange(len(piece)) % 21 == 0
-        object.__setattr__(piece, "columns", {"sentence_start": starts, "word_start": starts})
+    pieces = Sentences(*(tokenizer.encode("the cat sat. it saw. " * n) for n in (1, 2)))
     rng = np.random.default_rng(0)
     made = [objective.example(pieces, index, rng, tokenizer) for index in (0, 1)]
     batch = collate([[example] for example in made])
     assert batch.source is not None
     network = world.built(described(name), world.sizes_for(objective, tokenizer, 64))
-    total = torch.stack(list(network(batch).sums.values())).sum()
-    total.backward()  # type: ignore[no-untyped-call]
-    known = total.item() / sum(batch.asked.values()) / math.log(tokenizer.size)
-    assert 0.9 < known < 1.1
+    total = torch.stack([*network(batch).sums.values()]).sum()
+    total.backward()
+    ignorant = sum(batch.asked.values()) * math.log(tokenizer.size)
+    assert 0.9 < total.item() / ignorant < 1.1
+
+
+class Sentences(Pieces):
+    """A sentence begins at every tenth token."""
+
+    def __getitem__(self, index: int) -> Piece:
+        piece = super().__getitem__(index)
+        return replace(piece, columns={"sentence_start": np.arange(len(piece)) % 10 == 0})
 
 
 @pytest.mark.parametrize("name", ["luong", "gru"])
@@ -514,7 +521,7 @@ def test_first_values_are_those_of_the_table(name: str) -> None:
             assert (values == 0).all()
             continue
         (bound,) = [n**-0.5 for key, n in fan_in.items() if label.startswith(key)] or [
-            0.1 if "heads" in label else 1.0
+            1.0 if label == "embedding.weight" else 0.1
         ]
         assert values.abs().max() <= bound, label
         wanted = bound / math.sqrt(3)

@@ -395,20 +395,3 @@ def the_warm_up_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         _schedule, "_warmth", lambda warmup, step, progress: right(warmup, next(calls), progress)
     )
-
-
-RECURRENT_PAIR = "tests/models/test_recurrent_encoder_decoder.py::"
-
-
-@mutant(kills=f"{RECURRENT_PAIR}test_what_attention_is_for_can_be_learned[copied-luong]")
-def attention_starts_too_even_to_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The embedding of a language model, ±0.1: states and scores are so small that nothing is looked for."""
-    from telos.models._base import Initial
-    from telos.models.recurrent_encoder_decoder import RecurrentEncoderDecoderNetwork as Network
-
-    initial = Network.initial
-
-    def small(self: Any, name: str) -> Initial:
-        return Initial("uniform", 0.1) if name == "embedding.weight" else initial(self, name)
-
-    monkeypatch.setattr(Network, "initial", small)
