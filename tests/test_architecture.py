@@ -97,6 +97,26 @@ def test_nothing_is_pickled() -> None:
         assert "torch.load(" not in text and "torch.save(" not in text, name(path)
 
 
+def test_templates_are_our_own() -> None:
+    """Trap 71: pages are made by an engine of templates from files that come with Telos; nothing else is."""
+    users = {name(path) for path in FILES if "jinja2" in {m.partition(".")[0] for m in imports(path)}}
+    assert users == {"report.py", "compare_page.py"}
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        assert "chat_template" not in text and "trust_remote_code=True" not in text, name(path)
+        assert not {"eval", "exec", "__import__", "compile"} & called(path), name(path)
+
+
+def called(path: Path) -> set[str]:
+    """Names of functions that a file calls as they are."""
+    calls = (
+        node.func
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    )
+    return {function.id for function in calls if isinstance(function, ast.Name)}
+
+
 def test_functions_are_short() -> None:
     lengths = dict(pair for path in FILES for pair in functions(path))
     assert statistics.median(lengths.values()) < 15

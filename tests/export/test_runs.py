@@ -1,15 +1,18 @@
 """Through the doors: a run is exported, another starts from it, goes on, and is refused when that changes."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from telos.cli import app
 from telos.config import to_toml
-from telos.errors import ConfigError
+from telos.errors import ConfigError, ExportError
 from telos.run import Run, fit, load_recipe, open_run
 from tests.export import theirs
 from tests.small import NARROW, SHRUNK, last_weights, write_texts
@@ -39,6 +42,78 @@ def test_the_command_writes_a_folder_and_its_figures(finished: Run) -> None:
     tokenizer = theirs.transformers.AutoTokenizer.from_pretrained(folder)
     ids = tokenizer("the cat", return_tensors="pt")["input_ids"]
     assert ids[0, 0] == finished.tokenizer.begin and model(ids).logits.shape[-1] == finished.tokenizer.size
+
+
+def rewritten(name: str, **changed: Any) -> Callable[[Path], None]:
+    """Damage: keys of a JSON file of the export are others."""
+
+    def damage(folder: Path) -> None:
+        table = json.loads((folder / name).read_text(encoding="utf-8"))
+        (folder / name).write_text(json.dumps({**table, **changed}), encoding="utf-8")
+
+    return damage
+
+
+def other_weights(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    path = folder / "model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+
+def one_is_larger(folder: Path) -> None:
+    name = "model.layers.0.mlp.up_proj.weight"
+    other_weights(folder, lambda found: {**found, name: found[name] * 1.5})
+
+
+def one_is_missing(folder: Path) -> None:
+    other_weights(folder, lambda found: {k: v for k, v in found.items() if k != "model.norm.weight"})
+
+
+def two_tokens_are_exchanged(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    ids = table["model"]["vocab"]
+    ids["a"], ids["t"] = ids["t"], ids["a"]
+    path.write_text(json.dumps(table), encoding="utf-8")
+
+
+def silence(folder: Path) -> None:
+    """Of nearly all tokens."""
+    config = json.loads((folder / "config.json").read_text())
+    rewritten("generation_config.json", suppress_tokens=list(range(config["vocab_size"] - 20)))(folder)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "weight": (one_is_larger, "logits in float32 differ"),
+    "missing": (one_is_missing, "loads the weights otherwise"),
+    "norm": (rewritten("config.json", rms_norm_eps=0.5), "logits in float32 differ"),
+    "tokens": (two_tokens_are_exchanged, "cuts this text otherwise"),
+    "model-pad": (rewritten("config.json", pad_token_id=3), "config.json says pad_token_id = 3"),
+    "written-end": (rewritten("generation_config.json", eos_token_id=1), "says eos_token_id = 1"),
+    "pad": (rewritten("tokenizer_config.json", pad_token="<|mask|>"), "tokenizer_config.json says pad_token"),
+    "map": (rewritten("special_tokens_map.json", bos_token="<|end|>"), "special_tokens_map.json says bos"),
+    "greedy": (silence, "greedy text differs"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_the_command_fails_where_the_folder_says_something_else(
+    kind: str, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traps 87, 88 and 91: whatever file of it is wrong. Nothing is written, and an export that was there
+    stays."""
+    from telos.export.hf import _write
+
+    right, (damage, why) = _write.write_model, DAMAGE[kind]
+
+    def wrong(trained: Any, architecture: Any, name: str, folder: Path) -> None:
+        right(trained, architecture, name, folder)
+        damage(folder)
+
+    monkeypatch.setattr(_write, "write_model", wrong)
+    out = finished.folder / "export" / kind
+    done = CliRunner().invoke(app, ["export", str(finished.folder), "--to", "hf", "--out", str(out)])
+    assert done.exit_code != 0 and isinstance(done.exception, ExportError) and why in str(done.exception)
+    assert not out.exists() and not [p for p in out.parent.iterdir() if "building" in p.name]
 
 
 def test_a_run_starts_from_a_folder_and_goes_on(finished: Run, texts: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Bugs of exporting and importing, put back."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -206,3 +207,119 @@ def deep_nesting_gets_through(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos import json_files
 
     monkeypatch.setattr(json_files, "RecursionError", KeyError, raising=False)
+
+
+FAILS = f"{RUNS}test_the_command_fails_where_the_folder_says_something_else"
+
+
+@mutant(kills=f"{FAILS}[weight]", trap=91)
+def the_command_believes_what_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It loads, so it works."""
+    from telos.export.hf import _proof
+
+    perplexity = {"ours": 1.0, "theirs": 1.0, "tokens": 0}
+    monkeypatch.setattr(_proof, "_same_logits", lambda *given: {"1": 0.0})
+    monkeypatch.setattr(_proof, "_same_perplexity", lambda *given: perplexity)
+    monkeypatch.setattr(_proof, "_same_text", lambda *given: {"tokens": 0, "text": ""})
+
+
+@mutant(kills=f"{FAILS}[missing]", trap=87)
+def weights_may_be_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a file lacks is drawn by whoever loads it."""
+    from telos.export.hf import _proof
+
+    def loaded(transformers: Any, trained: Any, architecture: Any, folder: Any) -> Any:
+        kind = getattr(transformers, architecture.opened_by(trained.sizes))
+        return kind.from_pretrained(folder).eval()
+
+    monkeypatch.setattr(_proof, "_loaded", loaded)
+
+
+@mutant(kills=f"{FAILS}[tokens]", trap=88)
+def tokens_are_never_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telos.export.hf._proof._same_tokens", lambda *given: 0)
+
+
+@mutant(kills=f"{FAILS}[greedy]", trap=91)
+def greedy_text_is_never_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telos.export.hf._proof._same_text", lambda *given: {"tokens": 0, "text": ""})
+
+
+@mutant(kills=f"{FAILS}[model-pad]", trap=88)
+def ids_of_one_file_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telos.export.hf._proof._same_ids", lambda *given: None)
+
+
+UNTRUSTED = "tests/export/test_untrusted.py::"
+
+
+@mutant(kills=f"{UNTRUSTED}test_no_configuration_runs_anything_or_breaks_anything[gpt2]", trap=70)
+def a_configuration_names_what_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kind of model is a module, looked for wherever Python looks."""
+    import importlib
+
+    from telos.export.hf import _source
+
+    right = _source._config
+
+    def imported(folder: Any) -> Any:
+        kind = str(_source.read_object(folder / "config.json", _source.DataError).get("model_type"))
+        if kind.isidentifier():
+            with contextlib.suppress(ImportError):
+                importlib.import_module(kind)
+        return right(folder)
+
+    monkeypatch.setattr(_source, "_config", imported)
+
+
+@mutant(kills=f"{UNTRUSTED}test_no_configuration_runs_anything_or_breaks_anything[llama]", trap=70)
+def tables_are_what_they_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own error, where a configuration holds a text in the place of a table."""
+    monkeypatch.setattr("telos.export.hf._base.table", lambda config, key: config.get(key) or {})
+
+
+@mutant(kills=f"{UNTRUSTED}test_no_tensor_breaks_anything[llama]", trap=73)
+def shapes_are_what_they_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telos.export.hf._source._check_shapes", lambda *given: None)
+
+
+@mutant(kills=f"{UNTRUSTED}test_parts_of_a_matrix_have_the_heights_that_are_said", trap=73)
+def the_sum_of_heights_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.export.hf import _source
+
+    right = _source._check_shapes
+
+    def one_by_one(ours: Any, pair: Any, theirs: Any) -> None:
+        heights = tuple(len(theirs[name]) for name in pair.theirs)
+        right(ours, pair._replace(heights=heights) if sum(heights) == len(ours) else pair, theirs)
+
+    monkeypatch.setattr(_source, "_check_shapes", one_by_one)
+
+
+@mutant(kills=f"{UNTRUSTED}test_quantised_and_broken_weights_are_refused", trap=91)
+def broken_weights_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch, "isfinite", torch.ones_like)
+
+
+@mutant(kills=f"{UNTRUSTED}test_no_file_of_weights_breaks_anything", trap=73)
+def errors_of_the_library_get_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telos.export.hf._source.SafetensorError", KeyError)
+
+
+@mutant(kills=f"{UNTRUSTED}test_no_template_is_rendered_or_handed_on", trap=71)
+def templates_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To see what a chat begins with."""
+    from jinja2 import Environment
+
+    from telos.export.hf import _source
+
+    right = _source._content
+
+    def rendered(value: Any) -> Any:
+        if isinstance(value, str) and "{" in value:
+            value = Environment().from_string(value.partition("{% for")[0]).render()
+        return right(value)
+
+    monkeypatch.setattr(_source, "_content", rendered)

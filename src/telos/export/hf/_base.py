@@ -29,6 +29,7 @@ __all__ = [
     "norm",
     "rotary_base",
     "stacked",
+    "table",
     "to_ours",
     "to_theirs",
 ]
@@ -189,20 +190,34 @@ def figure(config: Mapping[str, Any], key: str, default: float) -> float:
     return float(value)
 
 
+def table(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A table that config.json holds; empty where it has none.
+
+    Raises:
+        ConfigError: something else is there.
+    """
+    value = config.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"config.json: {key} = {value!r}: expected a table.")
+    return value
+
+
 def rotary_base(config: Mapping[str, Any], default: float = 10000.0) -> float:
     """The base of plain rotary angles.
 
     Raises:
-        ConfigError: they are scaled, for longer windows.
+        ConfigError: they are scaled, for longer windows; or they are no numbers.
     """
-    said = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    said = table(config, "rope_parameters") or table(config, "rope_scaling")
     kind = said.get("rope_type", said.get("type", "default"))
     if kind != "default" or said.get("partial_rotary_factor", 1.0) != 1.0:
         raise ConfigError(
             f"config.json: rotary positions of the kind {kind!r}, scaled or of a part of each head; the "
             'decoder here knows plain ones ("default") of whole heads only.'
         )
-    return float(said.get("rope_theta", config.get("rope_theta", default)))
+    return figure(said, "rope_theta", figure(config, "rope_theta", default))
 
 
 def linear(ours: str, theirs: str, *, bias: bool, turned: bool = False) -> list[Pair]:

@@ -29,8 +29,10 @@ from telos.errors import ConfigError, ExportError
 from telos.export._base import Trained
 from telos.export.hf._base import Architecture
 from telos.export.hf._case import case, ours_say, theirs_say
+from telos.export.hf._write import special_ids, special_tokens
 from telos.generate._base import generate
 from telos.generate._settings import GenerateSettings
+from telos.json_files import read_object
 from telos.models._base import Network
 
 __all__ = ["prove"]
@@ -57,6 +59,7 @@ def prove(trained: Trained, architecture: Architecture, folder: Path) -> dict[st
     with _quiet() as transformers:
         theirs = _loaded(transformers, trained, architecture, folder)
         ours = copy.deepcopy(trained.network).cpu().eval()
+        _same_ids(trained, architecture, folder)
         tokens = _same_tokens(transformers, trained, folder)
         with torch.no_grad():
             logits = {"float32": _same_logits(trained, architecture, ours, theirs, "float32")}
@@ -111,6 +114,22 @@ def _loaded(transformers: Any, trained: Trained, architecture: Architecture, fol
 
 
 # ---- the comparisons
+
+
+def _same_ids(trained: Trained, architecture: Architecture, folder: Path) -> None:
+    """Special tokens are the same in every file, whichever of them a program reads."""
+    ids = special_ids(trained.tokenizer, architecture)
+    tokens = special_tokens(trained.tokenizer, architecture)
+    for name, wanted in (
+        ("config.json", ids),
+        ("generation_config.json", ids),
+        ("tokenizer_config.json", tokens),
+        ("special_tokens_map.json", tokens),
+    ):
+        said = read_object(folder / name, ExportError)
+        for key, value in wanted.items():
+            if said.get(key) != value:
+                raise ExportError(f"{name} says {key} = {said.get(key)!r}, where it is {value!r}. {NOTHING}")
 
 
 def _same_tokens(transformers: Any, trained: Trained, folder: Path) -> int:

@@ -101,6 +101,7 @@ def load(source: str, network: Network, model: Model, sizes: Sizes) -> list[str]
             if pair.spare and pair.theirs[0] not in theirs:
                 pair = pair._replace(theirs=(pair.spare,))
             if all(name in theirs for name in pair.theirs):
+                _check_shapes(parameters[pair.ours], pair, theirs)
                 _copy(parameters[pair.ours], to_ours(pair, theirs), pair)
             elif pair.ours.startswith("heads."):
                 said.append(f"{pair.ours} starts anew: {source} does not hold it")
@@ -275,14 +276,39 @@ def _modern(name: str) -> str:
     return re.sub(r"(LayerNorm)\.gamma$", r"\1.weight", re.sub(r"(LayerNorm)\.beta$", r"\1.bias", name))
 
 
+def _check_shapes(ours: Tensor, pair: Pair, theirs: Mapping[str, Tensor]) -> None:
+    """Each of theirs must be of the shape of its part of ours; only where rows stand for tokens or places may
+    there be more or fewer of them.
+
+    Raises:
+        DataError: one is not, or its numbers are whole ones: the weights are quantised.
+    """
+    for name, height in zip(pair.theirs, pair.heights or (len(ours),), strict=True):
+        there = theirs[name]
+        wanted = (height, *ours.shape[1:])
+        found = tuple(reversed(there.shape) if pair.turned else there.shape)
+        if len(found) != len(wanted) or found[1:] != wanted[1:] or (found[0] != height and not pair.per):
+            raise DataError(
+                f"{name}: the file has {tuple(there.shape)}, and the settings of the model say "
+                f"{wanted[::-1] if pair.turned else wanted}. Leave the settings of the model out, but for "
+                "dropout."
+            )
+        if not there.is_floating_point():
+            raise DataError(
+                f"{name}: the file has it in {there.dtype}: quantised weights are not read here. Give the "
+                "ones that they were made from."
+            )
+
+
 def _copy(ours: Tensor, theirs: Tensor, pair: Pair) -> None:
-    """Into place; only where rows stand for tokens or places may there be more or fewer of them."""
-    rows = min(len(ours), len(theirs)) if pair.per else len(ours)
-    if ours.shape[1:] != theirs.shape[1:] or (not pair.per and len(theirs) != rows):
-        raise DataError(
-            f"{', '.join(pair.theirs)}: the file has {tuple(theirs.shape)}, and the settings of the model "
-            f"say {tuple(ours.shape)}. Leave the settings of the model out, but for dropout."
-        )
+    """Into place, as many rows as there are.
+
+    Raises:
+        DataError: they are not numbers.
+    """
+    if not bool(torch.isfinite(theirs).all()):
+        raise DataError(f"{', '.join(pair.theirs)}: not all of its numbers are finite; the file is broken.")
+    rows = min(len(ours), len(theirs))
     ours[:rows].copy_(theirs[:rows])
 
 

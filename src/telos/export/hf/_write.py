@@ -17,7 +17,7 @@ from telos.find import find, names
 from telos.tokenizer import Tokenizer
 from telos.train.checkpoint import weights
 
-__all__ = ["fitting", "special_ids", "write", "write_model"]
+__all__ = ["fitting", "special_ids", "special_tokens", "write", "write_model"]
 
 
 def write(trained: Trained, folder: Path) -> dict[str, Any]:
@@ -106,6 +106,14 @@ def special_ids(tokenizer: Tokenizer, architecture: Architecture) -> dict[str, i
     }
 
 
+def special_tokens(tokenizer: Tokenizer, architecture: Architecture) -> dict[str, str]:
+    """The same by what they are written as."""
+    said = {"bos": "begin", "eos": "end", "pad": "pad", "mask": "mask", "sep": "separate"}
+    if architecture.reads == "full":
+        said["cls"] = "begin"
+    return {f"{theirs}_token": tokenizer.text_of(ours) for theirs, ours in said.items()}
+
+
 def _write_tokenizer(trained: Trained, architecture: Architecture, folder: Path) -> None:
     """The vocabulary as it is, with the special tokens that training put around a text."""
     tokenizer = trained.tokenizer
@@ -115,10 +123,7 @@ def _write_tokenizer(trained: Trained, architecture: Architecture, folder: Path)
     ]
     text = tokenizer.for_others(before, after)
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
-    said = {"bos": "begin", "eos": "end", "pad": "pad", "mask": "mask", "sep": "separate"}
-    if architecture.reads == "full":
-        said["cls"] = "begin"
-    tokens = {f"{theirs}_token": tokenizer.text_of(ours) for theirs, ours in said.items()}
+    tokens = special_tokens(tokenizer, architecture)
     table = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": trained.sizes.window,

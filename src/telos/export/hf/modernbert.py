@@ -17,6 +17,7 @@ from telos.export.hf._base import (
     linear,
     norm,
     rotary_base,
+    table,
 )
 from telos.models._base import Model, Sizes
 
@@ -82,9 +83,9 @@ class ModernBert(Architecture):
 
     def describe(self, config: Mapping[str, Any]) -> dict[str, Any]:
         depth = integer(config, "num_hidden_layers", 22)
-        said = config.get("rope_parameters") or {}
-        whole = rotary_base(said.get(FULL) or {}, float(config.get("global_rope_theta", 160000.0)))
-        base = rotary_base(said.get(NEAR) or {}, float(config.get("local_rope_theta", 10000.0)))
+        said = table(config, "rope_parameters")
+        whole = rotary_base(table(said, FULL), figure(config, "global_rope_theta", 160000.0))
+        base = rotary_base(table(said, NEAR), figure(config, "local_rope_theta", 10000.0))
         near = _near(config, depth)
         if near["reach"] and base != whole:
             near["base"] = base
@@ -134,6 +135,8 @@ def _near(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
     """
     every = integer(config, "global_attn_every_n_layers", 3)
     kinds = config.get("layer_types") or [NEAR if number % every else FULL for number in range(depth)]
+    if not isinstance(kinds, list):
+        raise ConfigError(f"config.json: layer_types = {kinds!r}: expected a list.")
     if NEAR not in kinds:
         return {"reach": 0}
     whole = [number for number, kind in enumerate(kinds) if kind == FULL]

@@ -53,7 +53,7 @@ class T5(Architecture):
     def describe(self, config: Mapping[str, Any]) -> dict[str, Any]:
         feeds = {theirs: ours for ours, theirs in _FEEDS.items()}
         feed = config.get("feed_forward_proj", "relu")
-        if feed not in feeds:
+        if not isinstance(feed, str) or feed not in feeds:
             raise ConfigError(f"config.json: feed_forward_proj = {feed!r}: known are {', '.join(feeds)}.")
         encoder = integer(config, "num_layers", 6)
         scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
