@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from telos.errors import DataError, TelosError
+from telos.errors import ConfigError, DataError, TelosError
 from telos.export._base import write
 from telos.export.hf._source import describe
 from telos.tokenizer import Tokenizer
@@ -140,6 +140,28 @@ def test_quantised_and_broken_weights_are_refused(tmp_path: Path) -> None:
         save_file({**whole, name: tensor}, folder / "model.safetensors")
         with pytest.raises(DataError, match=f"{name}.*{why}"):
             taken(folder)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+        {"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 4.0}},
+        {"head_dim": 16},
+        {"attention_bias": True},
+    ],
+    ids=["scaled", "partial", "old", "wide", "biases"],
+)
+def test_angles_that_are_not_ours_are_refused(said: dict[str, Any], tmp_path: Path) -> None:
+    """Trap 86: what would load and say something else."""
+    folder = theirs.saved(MADE["llama"](), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **said}))
+    with pytest.raises(
+        ConfigError, match=r"config\.json: (rotary positions of the kind|head_dim|attention_bias)"
+    ):
+        taken(folder)
 
 
 PAYLOAD = "{{ cycler.__init__.__globals__.os.system('touch ran') }}{% for _ in range(10 ** 9) %}x{% endfor %}"

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -323,3 +324,30 @@ def templates_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
         return right(value)
 
     monkeypatch.setattr(_source, "_content", rendered)
+
+
+@mutant(kills=f"{UNTRUSTED}test_angles_that_are_not_ours_are_refused[partial]", trap=86)
+def every_head_turns_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a file says."""
+    monkeypatch.setattr("telos.export.hf.llama.rotary_base", lambda config: 10000.0)
+
+
+def _source_begins_with(monkeypatch: pytest.MonkeyPatch, file: str, line: str) -> None:
+    """As if that line stood first in a file of the source."""
+    read = Path.read_text
+
+    def changed(self: Path, *given: Any, **named: Any) -> str:
+        text = read(self, *given, **named)
+        return f"{line}\n{text}" if self.as_posix().endswith(f"src/telos/{file}") else text
+
+    monkeypatch.setattr(Path, "read_text", changed)
+
+
+@mutant(kills="tests/test_architecture.py::test_nothing_is_pickled", trap=69)
+def state_is_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
+    _source_begins_with(monkeypatch, "train/state.py", "import pickle")
+
+
+@mutant(kills="tests/test_architecture.py::test_templates_are_our_own", trap=71)
+def prompts_are_templates(monkeypatch: pytest.MonkeyPatch) -> None:
+    _source_begins_with(monkeypatch, "tokenizer.py", "from jinja2 import Environment")

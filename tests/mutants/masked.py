@@ -85,6 +85,16 @@ def words_are_known_by_the_marks_of_wordpiece(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Tokenizer, "encode_words", by_marks)
 
 
+@mutant(kills=f"{MASKED}test_workers_hide_what_one_alone_hides[4]", trap=11)
+def each_worker_hides_by_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    from telos.data import loader
+
+    right = loader.sample_rng
+    monkeypatch.setattr(loader, "sample_rng", lambda seed, *place: right(seed + os.getpid(), *place))
+
+
 @mutant(kills=f"{MASKED}test_words_are_never_guessed", trap=10)
 def text_without_words_is_hidden_by_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.objectives.masked import Masked

@@ -259,7 +259,7 @@ def test_masks_are_drawn_anew_in_each_pass() -> None:
 
 
 def plan(objective: Masked, **changes: Any) -> LoaderPlan:
-    settings = LoaderSettings(block=changes.pop("block", 2))
+    settings = LoaderSettings(block=changes.pop("block", 2), workers=changes.pop("workers", 0))
     return LoaderPlan(
         corpus=Poems(),
         objective=objective,
@@ -276,6 +276,33 @@ def taken(plan: LoaderPlan, place: Any, number: int) -> list[Any]:
     found = [next(source) for _ in range(number)]
     source.close()
     return found
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_hide_what_one_alone_hides(workers: int) -> None:
+    """Trap 11: in both of two passes, whose hidden places differ."""
+    from telos.batch import Place
+
+    made = make(rate=0.3)
+
+    def hidden(found: list[Any]) -> dict[int, list[int]]:
+        """By sample, where something is asked; each sample is a row of its own."""
+        batches = [batch for step in found for batch in step.batches]
+        return {
+            batch.samples[row][0]: sorted(
+                place % batch.main.shape[1]
+                for place in batch.asks[0].at[batch.asks[0].weight > 0].tolist()
+                if place // batch.main.shape[1] == row
+            )
+            for batch in batches
+            for row in range(len(batch.samples))
+        }
+
+    alone = taken(plan(made, packed=False), Place(), 40)
+    helped = taken(plan(made, packed=False, workers=workers), Place(), 40)
+    first, second = hidden(alone[:20]), hidden(alone[20:])
+    assert first == hidden(helped[:20]) and second == hidden(helped[20:]) and len(first) == 100
+    assert sum(first[sample] != second[sample] for sample in first) > 95
 
 
 def test_a_rate_that_moves_is_a_function_of_the_place() -> None:
