@@ -3,8 +3,8 @@
     python benchmarks/compare_objectives.py [--data FOLDER] [--runs FOLDER] [setting=value …]
 
 Runs `telos compare` on comparisons/objectives-10m.toml with the public data of `--data` (TELOS_DATA) and
-copies compare.md, its plots and compare.json to results/. With `seeds=[0]` and `seeds=[1]` in two processes, and then
-without, two processors share the work: what is finished is not done again.
+copies what it found to results/. With `seeds=[0]` and `seeds=[1]` in two processes, and then without, two
+processors share the work: what is finished is not done again.
 """
 
 import argparse

@@ -286,6 +286,6 @@ def test_an_objective_that_scores_no_texts_is_compared_by_the_rest(tmp_path: Pat
     compared = compare(given, tmp_path / "runs", device="cpu")
     assert compared.values["bits per byte (exact)"].keys() == {"gpt"}
     assert compared.values["minimal pairs"].keys() == {"gpt"}
-    assert compared.values["linear probe"].keys() == {"gpt"}
+    assert compared.values["linear probe"].keys() == {"gpt", "electra"}
     text = (tmp_path / "runs" / "two" / "compare.md").read_text(encoding="utf-8")
     assert "| electra | replaced | encoder | – |" in text

@@ -266,7 +266,7 @@ def _measured(run: Run, measure: MeasureSettings) -> dict[str, Any]:
         found["held_out"] = held_out(run, measure.tokens, settings).table()
     if measure.pairs is not None and scores:
         found["pairs"] = measure_pairs(run, measure.pairs.path, measure.pairs.limit, settings).table()
-    if measure.probe is not None and scores:
+    if measure.probe is not None:
         labelled = measure.probe
         found["probe"] = measure_probe(run, labelled.train, labelled.test, labelled.limit).table()
     return found

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from telos.batch import Example, Side
+from telos.batch import Example, Piece, Side
 from telos.data.packing import Row, collate
 from telos.errors import DataError
 from telos.evaluate.probe import features, probe, read_labelled
@@ -16,6 +16,7 @@ from telos.objectives._base import Objective
 from telos.objectives.causal import Causal
 from telos.objectives.masked import Masked
 from telos.objectives.next_sentence import NextSentence
+from telos.objectives.replaced import Replaced
 from telos.tokenizer import Tokenizer
 from tests.evaluate.world import MODELS, network_of, pair_tokenizer
 
@@ -52,6 +53,18 @@ def test_features_are_the_mean_over_the_text_alone(
     for batch in (1, 3, 32):
         found = features(network, objective, tokenizer, LINES, window=WINDOW, batch=batch)
         np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_a_model_that_marks_what_was_replaced_reads_texts_as_they_are(tokenizer: Tokenizer) -> None:
+    """ELECTRA's, which is trained to be used so: as BERT's, and no mask token goes in."""
+    network, texts = network_of(MODELS["learned"], tokenizer, WINDOW), ["one two", "three one two"]
+    found, other = (
+        features(network, objective, tokenizer, texts, window=WINDOW) for objective in (Replaced(), Masked())
+    )
+    assert np.array_equal(found, other)
+    piece = Piece(ids=tokenizer.encode(texts[0]), document=0)
+    example = Replaced().unhidden(piece, tokenizer)
+    assert example is not None and tokenizer.mask not in example.main.ids
 
 
 def test_long_texts_are_read_from_their_beginning(tokenizer: Tokenizer) -> None:

@@ -172,7 +172,6 @@ def _read(objective: Objective, tokenizer: Tokenizer, text: str, window: int) ->
     """The text as the objective reads it with nothing hidden."""
     cut = objective.cut(window)
     encoded = tokenizer.encode_words(text)
-    nothing = np.zeros(0, np.int64)
     for room in range(cut.length - cut.begin - cut.end, -1, -1):
         ids = np.concatenate([[tokenizer.begin] * cut.begin, encoded.ids[:room], [tokenizer.end] * cut.end])
         columns = {
@@ -183,7 +182,7 @@ def _read(objective: Objective, tokenizer: Tokenizer, text: str, window: int) ->
             )
         }
         piece = Piece(ids=ids.astype(np.int64), document=0, columns=columns)
-        example = objective.hide(piece, nothing, nothing, tokenizer) or objective.whole(piece, tokenizer)
+        example = objective.unhidden(piece, tokenizer)
         if example is None:
             raise DataError(
                 f"objective = {objective.name!r} reads no text as it is, so nothing can be probed."

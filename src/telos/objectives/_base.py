@@ -111,6 +111,12 @@ class Objective(Member, ABC):
         `None` where this objective hides no single places."""
         return None
 
+    def unhidden(self, piece: Piece, tokenizer: Tokenizer) -> Example | None:
+        """`piece` as it is read with nothing hidden, for what is made of a model's states. `None` where no
+        text is read as it is."""
+        nothing = np.zeros(0, np.int64)
+        return self.hide(piece, nothing, nothing, tokenizer) or self.whole(piece, tokenizer)
+
     def prompt(self, ids: NDArray[np.int64], tokenizer: Tokenizer) -> Prompt:
         """How a text is put to a trained model to go on from: after a begin token; or, where the model has a
         source, as the source with an end token, and what is said begins after a begin token."""

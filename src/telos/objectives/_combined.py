@@ -71,6 +71,10 @@ class Combined(Objective, ABC):
         """As the first of its objectives that hides places."""
         return _first(objective.hide(piece, hidden, asked, tokenizer) for objective in self.of)
 
+    def unhidden(self, piece: Piece, tokenizer: Tokenizer) -> Example | None:
+        """As the first of its objectives that reads texts as they are."""
+        return _first(objective.unhidden(piece, tokenizer) for objective in self.of)
+
     def prompt(self, ids: NDArray[np.int64], tokenizer: Tokenizer) -> Prompt:
         """As the first of its objectives puts it."""
         first: Objective = self.of[0]

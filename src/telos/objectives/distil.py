@@ -112,6 +112,10 @@ class Distil(Objective):
         example: Example | None = self.of.hide(piece, hidden, asked, tokenizer)
         return example
 
+    def unhidden(self, piece: Piece, tokenizer: Tokenizer) -> Example | None:
+        example: Example | None = self.of.unhidden(piece, tokenizer)
+        return example
+
     def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
         return tuple(self.of.heads(vocabulary))
 

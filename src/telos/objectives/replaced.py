@@ -38,7 +38,7 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from telos.batch import Answer, Ask, Asked, Batch, Cut, Example, HeadSpec, Read
+from telos.batch import Answer, Ask, Asked, Batch, Cut, Example, HeadSpec, Piece, Read
 from telos.errors import ConfigError
 from telos.objectives._base import Objective, Partner
 from telos.objectives._framing import inside
@@ -132,6 +132,10 @@ class Replaced(Objective):
         at = np.arange(1 + first, len(row.main) - 1)
         ask = Ask(head="replaced", at=at, target=np.zeros_like(at), weight=np.ones(len(at), np.float32))
         return replace(row, asks=(*row.asks, ask))
+
+    def unhidden(self, piece: Piece, tokenizer: Tokenizer) -> Example | None:
+        """As `masked`: what the model reads in training holds no mask tokens either."""
+        return self.masked.unhidden(piece, tokenizer)
 
     def completed(self, models: Mapping[str, nn.Module], batch: Batch, seed: int) -> Batch:
         generator: Any = models["generator"]
