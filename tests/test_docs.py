@@ -174,13 +174,14 @@ def test_no_block_goes_unchecked(page: str) -> None:
     assert set(re.findall(r"^```(\w*)", text, re.MULTILINE)) <= CHECKED
 
 
+@pytest.mark.parametrize("maker", ["make_recipe_page", "make_models_table"])
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_the_pages_of_settings_are_as_they_would_be_written_now(language: str) -> None:
-    """docs/make_recipe_page.py writes them from the settings themselves."""
+def test_pages_are_as_they_would_be_written_now(language: str, maker: str) -> None:
+    """From the settings themselves, and from what objectives require and models give."""
     sys.path.insert(0, str(ROOT / "docs"))
     try:
-        maker = importlib.import_module("make_recipe_page")
+        made = importlib.import_module(maker)
     finally:
         sys.path.remove(str(ROOT / "docs"))
-    written = maker.path_of(language).read_text(encoding="utf-8")
-    assert written == maker.page(language), "run: python docs/make_recipe_page.py"
+    written = made.path_of(language).read_text(encoding="utf-8")
+    assert written == made.page(language), f"run: python docs/{maker}.py"
