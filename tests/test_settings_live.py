@@ -116,6 +116,10 @@ BASES: dict[str, dict[str, Any]] = {
         **put(_COMMON, "train.optimizer", {"name": "adam", "rate": 0.01, "decay": 0.1}),
         "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2, "norm": "layer"},
     },
+    "muon": {
+        **put(_COMMON, "train.optimizer", {"name": "muon", "rate": 0.01, "decay": 0.1}),
+        "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2},
+    },
     "sgd": {
         **put(
             put(_COMMON, "train.optimizer", {"name": "sgd", "rate": 0.1, "decay": 0.1}),

@@ -19,7 +19,8 @@ class Trained(Protocol):
 
 
 def parameter_groups(networks: Mapping[str, Trained], decay: float) -> list[dict[str, Any]]:
-    """Two groups for a `torch.optim.Optimizer`: what decays, with `weight_decay = decay`, and what does not.
+    """Two groups for a `torch.optim.Optimizer`: what decays, with `weight_decay = decay`, and what does not,
+    which is marked as `spared`.
 
     `params` is a list of (`role.name`, parameter), so that the optimizer's state can be told by name.
     Parameters that are frozen (`requires_grad` is false) are in no group; one that several names or networks
@@ -42,7 +43,7 @@ def parameter_groups(networks: Mapping[str, Trained], decay: float) -> list[dict
         raise ConfigError(f"nothing to train: every parameter of {', '.join(networks)} is frozen.")
     groups = [
         {"params": decayed, "weight_decay": decay},
-        {"params": undecayed, "weight_decay": 0.0},
+        {"params": undecayed, "weight_decay": 0.0, "spared": True},
     ]
     return [group for group in groups if group["params"]]
 
