@@ -113,7 +113,9 @@ def main() -> None:
     files = [f"base.data.{key}={given.data}/wikitext-2/{name}.txt.xz" for key, name in FILES.items()]
     comparison = load_comparison(HERE / "comparisons" / "every-objective.toml", [*files, *given.overrides])
     compared = compare(comparison, given.runs, device="cpu", display=_Said())
-    bigram = bigram_loss(given.runs / comparison.name / compared.cells[0].name, comparison.measure.tokens)
+    first = compared.cells[0]
+    folder = given.runs / comparison.name / f"{first.name}-{first.seed}"
+    bigram = bigram_loss(folder, comparison.measure.tokens)
     rows = {cell.name: cell.found for cell in compared.cells}
     for name, found in rows.items():
         held = found.get("held_out")
