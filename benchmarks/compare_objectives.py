@@ -3,7 +3,7 @@
     python benchmarks/compare_objectives.py [--data FOLDER] [--runs FOLDER] [setting=value …]
 
 Runs `telos compare` on comparisons/objectives-10m.toml with the public data of `--data` (TELOS_DATA) and
-copies what it found to results/. With `seeds=[0]` and `seeds=[1]` in two processes, and then without, two
+copies what it found to results/NAME. With `seeds=[0]` and `seeds=[1]` in two processes, and then without, two
 processors share the work: what is finished is not done again.
 """
 
@@ -50,10 +50,11 @@ def main() -> None:
     file = HERE / "comparisons" / "objectives-10m.toml"
     comparison = load_comparison(file, [*books, *measure, *given.overrides])
     compare(comparison, given.runs, device="cpu", display=_Said())
-    target = HERE / "results"
-    target.mkdir(exist_ok=True)
-    for path in (given.runs / comparison.name).glob("compare.*"):
-        shutil.copy(path, target / f"{comparison.name}{path.suffix}")
+    target = HERE / "results" / comparison.name
+    target.mkdir(parents=True, exist_ok=True)
+    found = given.runs / comparison.name
+    for path in (*found.glob("compare.*"), *found.glob("*.svg")):
+        shutil.copy(path, target / path.name)
 
 
 if __name__ == "__main__":
