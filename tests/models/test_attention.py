@@ -71,7 +71,7 @@ def test_causal_is_the_mask_of_what_came_before() -> None:
 
 
 def test_all_else_is_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Float32, long rows, shared heads, dropout, and whatever needs no gradient."""
+    """Float32, long rows, too many of them, shared heads, dropout, and whatever needs no gradient."""
 
     def never(*given: object) -> Tensor:
         raise AssertionError("probabilities were kept")
@@ -88,5 +88,8 @@ def test_all_else_is_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_attention, "LONGEST", OTHERS - 1)
     attention(queries, keys, values)
     monkeypatch.setattr(_attention, "LONGEST", OTHERS)
+    monkeypatch.setattr(_attention, "MOST", ROWS * HEADS * PLACES * OTHERS - 1)
+    attention(queries, keys, values)
+    monkeypatch.setattr(_attention, "MOST", ROWS * HEADS * PLACES * OTHERS)
     with pytest.raises(AssertionError, match="kept"):
         attention(queries, keys, values)

@@ -395,3 +395,33 @@ def the_warm_up_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         _schedule, "_warmth", lambda warmup, step, progress: right(warmup, next(calls), progress)
     )
+
+
+ATTENTION = "tests/models/test_attention.py::"
+
+
+@mutant(
+    kills=f"{ATTENTION}test_kept_probabilities_give_the_formulas_values_and_gradients[seen-None]", trap=21
+)
+def what_is_not_seen_is_attended_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the path that keeps its probabilities: the mask is added as 0 and 1."""
+    from telos.models import _attention
+
+    kept = _attention._kept
+
+    def wrong(queries: Any, keys: Any, values: Any, mask: Any, *rest: Any) -> Any:
+        return kept(queries, keys, values, None if mask is None else mask.to(queries.dtype), *rest)
+
+    monkeypatch.setattr(_attention, "_kept", wrong)
+
+
+@mutant(kills=f"{ATTENTION}test_kept_probabilities_give_the_formulas_values_and_gradients[none-1.0]", trap=91)
+def the_scale_is_left_out_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.models import _attention
+
+    kept = _attention._kept
+
+    def wrong(queries: Any, keys: Any, values: Any, mask: Any, causal: bool, scale: float) -> Any:
+        return kept(queries * scale, keys, values, mask, causal, 0.5)
+
+    monkeypatch.setattr(_attention, "_kept", wrong)

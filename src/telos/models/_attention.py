@@ -15,7 +15,9 @@ from torch.nn import functional
 __all__ = ["attention"]
 
 LONGEST = 512
-"""Keys of a row for which probabilities are kept: 0.5 MiB for each head of each row."""
+"""Keys of a row for which probabilities are kept; with more the kernel is faster."""
+MOST = 1 << 25
+"""Probabilities of a layer that are kept: 64 MiB."""
 
 
 def attention(
@@ -58,7 +60,8 @@ def attention(
 def _keeps(queries: Tensor, keys: Tensor, mask: Tensor | None) -> bool:
     """Whether the kernel's backward pass is slower than four products."""
     slow = queries.device.type == "cpu" and queries.dtype == keys.dtype == torch.bfloat16
-    return slow and keys.shape[2] <= LONGEST and torch.is_grad_enabled() and queries.requires_grad
+    few = keys.shape[2] <= LONGEST and queries.shape[:3].numel() * keys.shape[2] <= MOST
+    return slow and few and torch.is_grad_enabled() and queries.requires_grad
 
 
 class _Kept(torch.autograd.Function):
