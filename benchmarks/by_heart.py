@@ -38,6 +38,8 @@ ENCODER = {"name": "encoder", "width": 64, "depth": 2, "heads": 4}
 PAIRS = {**ENCODER, "embedding": {"types": 2}}
 BOTH = {"name": "encoder_decoder", "width": 64, "depth": 2, "heads": 4}
 
+RECURRENT = {"name": "recurrent_encoder_decoder", "embedding": 64, "width": 96}
+
 
 class Task(NamedTuple):
     """An objective with a model that suits it."""
@@ -57,6 +59,7 @@ TASKS = {
     "prefix": Task("prefix", DECODER),
     "infill": Task({"name": "infill", "rate": 1.0}, DECODER, FLOOR),
     "multi_token": Task({"name": "multi_token", "tokens": 2}, DECODER, FLOOR),
+    "unlikelihood": Task("unlikelihood", DECODER, FLOOR),
     "hybrid": Task("hybrid", DECODER, FLOOR / 2, longer=3),
     "permuted": Task("permuted", DECODER, longer=4),
     "diffusion": Task("diffusion", DECODER, FLOOR, longer=10),
@@ -67,6 +70,7 @@ TASKS = {
     "sentence_order": Task({"name": "together", "of": ["sentence_order", "masked"]}, PAIRS, longer=5),
     "replaced": Task("replaced", ENCODER, longer=5),
     "span": Task("span", BOTH),
+    "span, recurrent": Task("span", RECURRENT, longer=3),
     "denoise": Task("denoise", BOTH, longer=3),
     "bart": Task("bart", BOTH),
 }
