@@ -1,12 +1,13 @@
 """Does every objective teach its model something about real text? Some minutes of training each, beside a
 bigram model of the same tokens.
 
-    python benchmarks/every_objective.py [--data FOLDER] [--runs FOLDER] [setting=value …]
+    python benchmarks/every_objective.py [--comparison NAME] [--data FOLDER] [--runs FOLDER] [setting=value …]
 
-Runs `telos compare` on comparisons/every-objective.toml with the public data of `--data` (TELOS_DATA), and
-writes what it found beside this file, with the curves, the date, the hardware and the versions. Where an
-objective defines the likelihood of a text, exactly or by an upper bound, the question is whether it is better
-than a bigram's on the same documents; a pseudo-likelihood does not compare with that, and is shown apart.
+Runs `telos compare` on comparisons/every-objective.toml (or NAME.toml) with the public data of `--data`
+(TELOS_DATA), and writes what it found beside this file, with the curves, the date, the hardware and the
+versions. Where an objective defines the likelihood of a text, exactly or by an upper bound, the question is
+whether it is better than a bigram's on the same documents; a pseudo-likelihood does not compare with that,
+and is shown apart.
 """
 
 import argparse
@@ -106,12 +107,15 @@ class _Said(Quiet):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--comparison", default="every-objective")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TELOS_DATA", "../shared/data")))
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_args()
     files = [f"base.data.{key}={given.data}/wikitext-2/{name}.txt.xz" for key, name in FILES.items()]
-    comparison = load_comparison(HERE / "comparisons" / "every-objective.toml", [*files, *given.overrides])
+    comparison = load_comparison(
+        HERE / "comparisons" / f"{given.comparison}.toml", [*files, *given.overrides]
+    )
     compared = compare(comparison, given.runs, device="cpu", display=_Said())
     first = compared.cells[0]
     folder = given.runs / comparison.name / f"{first.name}-{first.seed}"
@@ -123,7 +127,7 @@ def main() -> None:
             found["verdict"] = verdict(held["kind"], held["bits_per_byte"], bigram["bits_per_byte"])
             print(f"{name:24} {held['kind']:7} {held['bits_per_byte']:.3f}  {found['verdict']}")
     result = {"date": str(date.today()), "bigram": bigram, "cells": rows}
-    target = HERE / f"every_objective-{date.today()}.json"
+    target = HERE / f"{comparison.name.replace('-', '_')}-{date.today()}.json"
     target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(target)
 
