@@ -8,7 +8,7 @@ import torch
 from tests.mutants import mutant
 
 TESTS = "tests/models/test_fused.py"
-SAME = f"{TESTS}::test_states_and_gradients_are_pytorchs[dtype0-1e-10-200]"
+SAME = f"{TESTS}::test_states_and_gradients_are_pytorchs[kind0-1e-10-200]"
 
 
 def _slopes(monkeypatch: pytest.MonkeyPatch, place: int, wrong: Any) -> None:

@@ -164,7 +164,7 @@ def _packed(weight: Tensor, rows: int) -> Tensor | None:
 def _blocks(run: _Run) -> list[slice]:
     """Places that are worked on together."""
     places, rows, width = run.new.shape
-    size = max(1, BLOCK // (rows * width))
+    size = max(1, BLOCK // max(1, rows * width))
     return [slice(begin, min(places, begin + size)) for begin in range(0, places, size)]
 
 
