@@ -22,7 +22,7 @@ Under autocast products are in its type; states, gates and the gradients between
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, compiler
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
@@ -42,7 +42,7 @@ def serves(x: Tensor, across: Tensor) -> bool:
     """Whether `gru` is to read x (B, T, inward) with that U: several places, on a CPU, while no graph is
     traced. It is turned off as `recurrent`."""
     exact = across.dtype in (torch.float32, torch.float64)
-    here = x.device.type == "cpu" and x.shape[1] > 1 and not torch.compiler.is_compiling()
+    here = x.device.type == "cpu" and x.shape[1] > 1 and not compiler.is_compiling()
     return here and exact and switches.on("recurrent")
 
 
