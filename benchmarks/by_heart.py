@@ -55,6 +55,7 @@ class Task(NamedTuple):
 TASKS = {
     "causal": Task("causal", DECODER, FLOOR),
     "causal, GRU": Task("causal", {"name": "gru", "embedding": 64, "width": 128}, FLOOR),
+    "causal, minimal GRU": Task("causal", {"name": "min_gru", "width": 64, "depth": 2}, FLOOR),
     "causal, state space": Task("causal", {"name": "state_space", "width": 64, "depth": 2}, FLOOR),
     "prefix": Task("prefix", DECODER),
     "infill": Task({"name": "infill", "rate": 1.0}, DECODER, FLOOR),

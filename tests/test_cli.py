@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 import typer
 
-from telos import __version__, cli
+from telos import __version__, cli, switches
 from tests.small import NARROW, SHRUNK, write_texts
 
 TINY = (*SHRUNK, *NARROW["decoder"], "tokenizer.size=300")
@@ -189,6 +189,15 @@ def test_a_run_named_without_its_folder_is_told_where_it_is(
     monkeypatch.chdir(place)
     done = telos("evaluate", "small")
     assert done.status == 2 and "such as runs/small" in done.err
+
+
+def test_fast_ways_are_turned_off_by_name(telos: Telos, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switches, "_off", set())
+    monkeypatch.setenv("TELOS_WITHOUT", "recurrent")
+    assert telos("recipes").status == 0 and not switches.on("recurrent")
+    monkeypatch.setenv("TELOS_WITHOUT", "recurent")
+    done = telos("recipes")
+    assert done.status == 2 and "there is no 'recurent' to turn off, only recurrent" in done.err
 
 
 def test_only_what_is_wrong_is_told(telos: Telos) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from telos import __version__
+from telos import __version__, switches
 from telos.errors import ConfigError, TelosError, explained
 
 if TYPE_CHECKING:
@@ -448,6 +448,7 @@ def main() -> None:
     # another busy program, spinning makes a training step several times as slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        switches.turn_off(os.environ.get("TELOS_WITHOUT", ""))
         app()
     except TelosError as error:
         if "--debug" in sys.argv:

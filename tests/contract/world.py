@@ -35,6 +35,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     "encoder": {"width": 16, "depth": 2, "heads": 2, "embedding": {"types": 2}},
     "encoder_decoder": {"width": 16, "depth": 2, "heads": 2, "feed": {"width": 32}},
     "gru": {"embedding": 12, "width": 16},
+    "min_gru": {"width": 16, "depth": 2},
     "recurrent_encoder_decoder": {"embedding": 12, "width": 24},
     "state_space": {"width": 16, "depth": 2, "head": 8, "state": 8},
 }

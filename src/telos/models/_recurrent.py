@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from telos.batch import Rows
 from telos.config import Settings
+from telos.models import _fused
 
 __all__ = [
     "GATES",
@@ -122,6 +123,9 @@ def run(
     """One layer over x (B, T, inward): its output (B, T, width) and each row's last state; without `lengths`
     that is the state after the padding."""
     kernel = _weights(layer, dropped_weights if layer.training else 0.0)
+    if isinstance(layer, nn.GRU) and _fused.serves(x, kernel[1]):
+        out = _fused.gru(x, start[0], kernel)
+        return out, [out[:, -1] if lengths is None else last(out, lengths, start[0])]
     first = [part.unsqueeze(0).contiguous() for part in start]
     if isinstance(layer, nn.GRU):
         out, end = torch.gru(x, first[0], kernel, True, 1, 0.0, layer.training, False, True)

@@ -23,16 +23,16 @@ First values, for depth N:
 """
 
 import math
-from typing import Any, ClassVar, NamedTuple, final
+from typing import ClassVar, final
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from telos.batch import Rows
-from telos.models._base import Initial, Model, Network, Sizes
+from telos.models._base import Initial, Model, Sizes
 from telos.models._heads import build_heads, head_counts
+from telos.models._runs import Runs, RunsNetwork, State, convolve
 
 __all__ = ["StateSpace"]
 
@@ -109,31 +109,6 @@ class StateSpace(Model):
         return StateSpaceNetwork(self, sizes)
 
 
-class Runs(NamedTuple):
-    """Which places of a batch belong to one stretch of text."""
-
-    number: Tensor
-    """(B, T): grows where a document begins. What a row carries on has number 0."""
-    real: Tensor
-    """(B, T), bool: not padding."""
-
-    @staticmethod
-    def of(main: Rows, going: Tensor) -> "Runs":
-        """`going` (B,): the row goes on where the state ends."""
-        real = main.segment >= 0
-        before = torch.cat((torch.where(going, main.segment[:, 0], -2)[:, None], main.segment[:, :-1]), 1)
-        return Runs(((main.segment != before) & real).cumsum(1), real)
-
-
-class State(NamedTuple):
-    """What a block keeps after the last real place of each row."""
-
-    inputs: Tensor
-    """(B, convolution − 1, channels): what the convolution will still reach."""
-    memory: Tensor
-    """(B, heads, head, state), at least float32."""
-
-
 class Mixer(nn.Module):
     """The block without its norm and its addition."""
 
@@ -169,16 +144,7 @@ class Mixer(nn.Module):
 
     def _convolve(self, inputs: Tensor, runs: Runs, before: Tensor) -> tuple[Tensor, Tensor]:
         """Each place with those just before it of its own document; and what later places will reach."""
-        reach, places = self.model.convolution - 1, inputs.shape[1]
-        line = torch.cat((before.to(inputs.dtype), inputs), 1)
-        number = functional.pad(runs.number, (reach, 0))
-        out = self.convolution_bias.to(inputs.dtype).expand_as(inputs)
-        for tap in range(reach + 1):
-            same = (number[:, tap : tap + places] == runs.number).unsqueeze(-1)
-            out = out + self.convolution[:, tap].to(inputs.dtype) * line[:, tap : tap + places] * same
-        last = runs.real.sum(1, keepdim=True) + torch.arange(reach, device=inputs.device)
-        same = number.gather(1, last) == runs.number[:, -1:]
-        kept = line.gather(1, last.unsqueeze(-1).expand(-1, -1, line.shape[-1])) * same.unsqueeze(-1)
+        out, kept = convolve(inputs, runs, before, self.convolution, self.convolution_bias)
         return functional.silu(out), kept
 
     def _speeds(self, step: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
@@ -233,12 +199,12 @@ def _inside(x: Tensor, faded: Tensor, write: Tensor, read: Tensor, number: Tenso
     return (match @ x.transpose(1, 2)).transpose(1, 2)
 
 
-class StateSpaceNetwork(Network):
-    """Embedding, blocks, norm, heads. State is a `State` per block."""
+class StateSpaceNetwork(RunsNetwork):
+    """Embedding, blocks, norm, heads. A block's memory is (B, heads, head, state)."""
 
     def __init__(self, model: StateSpace, sizes: Sizes) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.depth, self.dropout = model, model.depth, model.dropout
         self.embedding = nn.Embedding(sizes.vocabulary, model.width)
         self.norms = nn.ModuleList(nn.RMSNorm(model.width, eps=EPSILON) for _ in range(model.depth))
         self.mixers = nn.ModuleList(Mixer(model) for _ in range(model.depth))
@@ -246,25 +212,15 @@ class StateSpaceNetwork(Network):
         tied = self.embedding if model.tied else None
         self.heads = build_heads(sizes.heads, model.width, sizes.loss, tied=tied)
 
-    def encode(
-        self, main: Rows, source: Rows | None = None, state: Any = None, continues: Tensor | None = None
-    ) -> tuple[Tensor, Any]:
-        """Hidden states (B, T, width), and the state; in training only where rows may be continued."""
-        assert source is None, "a state space has no source side"
-        rows = main.shape[0]
-        going = torch.full((rows,), state is not None, device=main.ids.device)
-        if continues is not None:
-            going = going & continues
-        runs = Runs.of(main, going)
-        x = self._drop(self.embedding(main.ids))
-        after = []
-        for number, (norm, mixer) in enumerate(zip(self.norms, self.mixers, strict=True)):
-            before = self._nothing(rows) if state is None else state[number]
-            told, left = mixer(norm(x), runs, before)
-            x = x + self._drop(told)
-            after.append(left)
-        hidden: Tensor = self.norm(x)
-        return hidden, tuple(after) if not self.training or continues is not None else None
+    def block(self, number: int, x: Tensor, runs: Runs, before: State) -> tuple[Tensor, State]:
+        told, left = self.mixers[number](self.norms[number](x), runs, before)
+        return x + self.drop(told), left
+
+    def nothing(self, rows: int) -> State:
+        model, weight = self.model, self.embedding.weight
+        memory = (rows, model.heads, model.head, model.state)
+        inputs = weight.new_zeros(rows, model.convolution - 1, model.convolved)
+        return State(inputs, weight.new_zeros(memory, dtype=torch.promote_types(weight.dtype, torch.float32)))
 
     def initial(self, name: str) -> Initial:
         if name.endswith(("norm.weight", "skip")) or name.startswith("norms."):
@@ -274,12 +230,3 @@ class StateSpaceNetwork(Network):
         if name.endswith("convolution"):
             return Initial("uniform", self.model.convolution**-0.5)
         return Initial("normal", 0.02 / (2 * self.model.depth) ** 0.5 if "outward" in name else 0.02)
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return functional.dropout(x, self.model.dropout, self.training) if self.model.dropout else x
-
-    def _nothing(self, rows: int) -> State:
-        model, weight = self.model, self.embedding.weight
-        memory = (rows, model.heads, model.head, model.state)
-        inputs = weight.new_zeros(rows, model.convolution - 1, model.convolved)
-        return State(inputs, weight.new_zeros(memory, dtype=torch.promote_types(weight.dtype, torch.float32)))
