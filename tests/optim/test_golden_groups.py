@@ -73,7 +73,9 @@ def test_the_table_holds_every_architecture(golden: dict[str, dict[str, str]]) -
 
 
 @pytest.mark.parametrize("name", world.NAMES_OF_MODELS)
-def test_without_gradients_decay_leaves_the_spared_to_the_bit(name: str, golden: dict[str, dict[str, str]]) -> None:
+def test_without_gradients_decay_leaves_the_spared_to_the_bit(
+    name: str, golden: dict[str, dict[str, str]]
+) -> None:
     """Whatever the decay, without gradients what is spared stays as it is, and all else shrinks."""
     for kind in (AdamW, Muon):
         network = network_of(name)

@@ -22,7 +22,7 @@ __all__ = ["ScheduleSettings", "rate_at"]
 
 
 class ScheduleSettings(Settings):
-    """How the learning rate goes."""
+    """How the learning rate goes, and whether what comes of it is averaged."""
 
     kind: Literal["cosine", "wsd", "constant"] = "cosine"
     """The course after the warm-up: a half cosine, level and then straight down, or level to the end."""
@@ -32,6 +32,8 @@ class ScheduleSettings(Settings):
     """Where the rate ends, as a share of its peak; a constant rate does not end."""
     decay: float = Field(0.2, gt=0, le=1)
     """Share of the budget over which a warm-up–stable–decay schedule goes down."""
+    average: float = Field(0.0, ge=0, le=0.5)
+    """Evaluate and use an average of the weights that stands back this share of the steps so far; 0: none."""
 
     @model_validator(mode="after")
     def _settings_count(self) -> "ScheduleSettings":

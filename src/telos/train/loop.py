@@ -28,6 +28,7 @@ from telos.objectives._base import Objective
 from telos.optim._groups import parameter_groups
 from telos.optim._schedule import rate_at
 from telos.train import checkpoint
+from telos.train.average import OWN, averaged, follow, kept
 from telos.train.display import Display, Quiet
 from telos.train.log import Log
 from telos.train.precision import autocast, resolved
@@ -104,6 +105,8 @@ class Trainer:
         self.log = log
         self.display = display or Quiet()
         self.roles = {"main": "trained"} | {name: p.role for name, p in objective.partners().items()}
+        if settings.schedule.average:
+            self.models[OWN], self.roles[OWN] = averaged(self.models["main"]), "averaged"
         assert self.roles.keys() == self.models.keys(), (self.roles.keys(), self.models.keys())
         self._ready_models()
         self.device = next(self.models["main"].parameters()).device
@@ -234,11 +237,12 @@ class Trainer:
         good = finite and math.isfinite(norm)
         if good and any(asked.values()):
             self.optimizer.step()
-            self._move_averages()
         else:
             self.state.counters.skipped += 1
         self.optimizer.zero_grad(set_to_none=True)
         self._count(good)
+        if good and any(asked.values()):
+            self._move_averages()
         if good:
             self._tally(sums, asked)
         self._advance(step, asked, good)
@@ -401,7 +405,7 @@ class Trainer:
         if self.validate is None or self.state.evaluated == self.state.step:
             return
         with self._signals.at_once():
-            figures = dict(self.validate(self.models["main"]))
+            figures = dict(self.validate(self.models.get(OWN, self.models["main"])))
         self._ready_models()
         self.state.evaluated = self.state.step
         self._saved = -1  # what is saved of this step does not know of its evaluation
@@ -425,13 +429,12 @@ class Trainer:
                 model.requires_grad_(False)
 
     def _move_averages(self) -> None:
-        """Partners with the role `averaged` follow the main model."""
-        main = dict(checkpoint.bare(self.models["main"]).named_parameters())
+        """What has the role `averaged` follows the main model: partners, and the run's own average."""
+        updates = self.state.step + 1 - self.state.counters.skipped
         for name, role in self.roles.items():
             if role == "averaged":
-                with torch.no_grad():
-                    for label, parameter in checkpoint.bare(self.models[name]).named_parameters():
-                        parameter.lerp_(main[label], 1 - AVERAGE)
+                keep = kept(self.settings.schedule.average, updates) if name == OWN else AVERAGE
+                follow(self.models[name], self.models["main"], keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,7 +456,7 @@ class _Mark:
 
 
 def _file(model: str) -> str:
-    return "model" if model == "main" else f"partner-{model}"
+    return {"main": "model", OWN: OWN}.get(model, f"partner-{model}")
 
 
 def _out_of_memory(error: RuntimeError) -> TrainingError | None:
