@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from telos.errors import CheckpointError, ConfigError
+from telos.errors import ConfigError
 from telos.models._base import Network
 from telos.opened import open_run
 from telos.run import fit, load_recipe
@@ -151,10 +151,16 @@ def test_counters_are_taken_over() -> None:
     torch.testing.assert_close(average.running_mean, network.running_mean / 4)  # type: ignore[arg-type]
 
 
-def test_a_checkpoint_without_it_is_not_gone_on_with(tmp_path: Path) -> None:
-    tiny.trainer(tmp_path, "budget.steps=3").run()
-    with pytest.raises(CheckpointError, match="average differs"):
-        tiny.trainer(tmp_path, ON).resume()
+def test_after_a_checkpoint_without_it_it_begins_with_the_weights_as_they_are(tmp_path: Path) -> None:
+    """As where a larger budget is many passes over the text, and the first was not."""
+    first = tiny.trainer(tmp_path, "budget={epochs=0.5}")
+    first.run()
+    assert first.settled.average == 0.0 and "average" not in first.models
+    again = tiny.trainer(tmp_path, "budget={epochs=9.0}")
+    assert again.settled == (1.0, 0.1) and again.resume() == first.state.step > 0
+    assert tiny.digest(again.models["average"]) == tiny.digest(first.models["main"])
+    again.run()
+    assert tiny.digest(again.models["average"]) != tiny.digest(again.models["main"])
 
 
 def test_an_opened_run_is_the_average(tmp_path: Path) -> None:

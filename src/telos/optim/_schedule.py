@@ -32,8 +32,9 @@ class ScheduleSettings(Settings):
     """Where the rate ends, as a share of its peak; a constant rate does not end."""
     decay: float = Field(0.2, gt=0, le=1)
     """Share of the budget over which a warm-up–stable–decay schedule goes down."""
-    average: float = Field(0.0, ge=0, le=0.5)
-    """Evaluate and use an average of the weights that stands back this share of the steps so far; 0: none."""
+    average: float | None = Field(None, ge=0, le=0.5)
+    """Evaluate and use an average of the weights that stands back this share of the steps so far; 0 for none.
+    By default none, or 0.1 where the budget is more than 8 passes over the text."""
 
     @model_validator(mode="after")
     def _settings_count(self) -> "ScheduleSettings":

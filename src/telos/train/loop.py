@@ -29,6 +29,7 @@ from telos.optim._groups import parameter_groups
 from telos.optim._schedule import rate_at
 from telos.train import checkpoint
 from telos.train.average import OWN, averaged, follow, kept
+from telos.train.defaults import settled
 from telos.train.display import Display, Quiet
 from telos.train.log import Log
 from telos.train.precision import autocast, resolved
@@ -105,12 +106,13 @@ class Trainer:
         self.log = log
         self.display = display or Quiet()
         self.roles = {"main": "trained"} | {name: p.role for name, p in objective.partners().items()}
-        if settings.schedule.average:
+        self.settled = settled(settings, plan)
+        if self.settled.average:
             self.models[OWN], self.roles[OWN] = averaged(self.models["main"]), "averaged"
         assert self.roles.keys() == self.models.keys(), (self.roles.keys(), self.models.keys())
         self._ready_models()
         self.device = next(self.models["main"].parameters()).device
-        self.optimizer = settings.optimizer.build(parameter_groups(self._trained(), settings.optimizer.decay))
+        self.optimizer = settings.optimizer.build(parameter_groups(self._trained(), self.settled.decay))
         self.state = RunState(precision=resolved(settings.compute.precision, self.device))
         self.periodic: list[tuple[int, Callable[[Trainer], None]]] = []
         """More to do now and then: (every so many steps, what), in order, after evaluation and checkpoint."""
@@ -141,7 +143,8 @@ class Trainer:
             CheckpointError: it belongs to another model, or does not hold the state of a run.
         """
         for name, model in self.models.items():
-            checkpoint.restore(model, saved.tensors.get(_file(name), {}), name)
+            begins = name == OWN and OWN not in saved.tensors  # an average, with the weights as they are
+            checkpoint.restore(model, saved.tensors.get("model" if begins else _file(name), {}), name)
         try:
             self._load_state(saved)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration) as error:
@@ -433,7 +436,7 @@ class Trainer:
         updates = self.state.step + 1 - self.state.counters.skipped
         for name, role in self.roles.items():
             if role == "averaged":
-                keep = kept(self.settings.schedule.average, updates) if name == OWN else AVERAGE
+                keep = kept(self.settled.average, updates) if name == OWN else AVERAGE
                 follow(self.models[name], self.models["main"], keep)
 
 
