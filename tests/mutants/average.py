@@ -120,3 +120,39 @@ def untied_heads_are_turned(monkeypatch: pytest.MonkeyPatch) -> None:
         return parted(plain)
 
     monkeypatch.setattr(muon, "_parted", renamed)
+
+
+DEFAULTS = "tests/train/test_defaults.py::"
+
+
+@mutant(kills=f"{DEFAULTS}test_the_table[changes5-0.1-0.0]")
+def minutes_are_overlooked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred passes that a minute will not let happen."""
+    from telos.train import defaults
+
+    passes = defaults.passes
+
+    def overlooked(budget: Any, plan: Any) -> float:
+        return passes(budget.model_copy(update={"minutes": None}), plan)
+
+    monkeypatch.setattr(defaults, "passes", overlooked)
+
+
+@mutant(kills=f"{DEFAULTS}test_the_table[changes10-0.1-0.0]")
+def a_budget_in_tokens_is_taken_for_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.train import defaults
+
+    monkeypatch.setattr(defaults, "steps_per_epoch", lambda plan: 1 / (plan.batch * plan.window))
+
+
+@mutant(kills=f"{DEFAULTS}test_the_table[changes12-0.3-0.1]")
+def what_the_recipe_says_is_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.train import loop
+
+    settled = loop.settled
+
+    def overruled(settings: Any, plan: Any) -> Any:
+        optimizer = settings.optimizer.model_copy(update={"decay": None})
+        return settled(settings.model_copy(update={"optimizer": optimizer}), plan)
+
+    monkeypatch.setattr(loop, "settled", overruled)
