@@ -1,6 +1,7 @@
 """Settings of training compared on WikiText-2: the tables of benchmarks/README.md.
 
-    python benchmarks/compare_training.py optimizers|repeated-text [--data FOLDER] [--runs FOLDER] [setting=value …]
+    python benchmarks/compare_training.py optimizers [--data FOLDER] [--runs FOLDER] [setting=value …]
+    python benchmarks/compare_training.py repeated-text …
 
 Runs `telos compare` on comparisons/NAME.toml with the public data of `--data` (TELOS_DATA), of which it takes
 the first characters, and copies what it found to results/NAME. With `seeds=[0]` and `seeds=[1]` in two
