@@ -145,7 +145,7 @@ def a_budget_in_tokens_is_taken_for_passes(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(defaults, "steps_per_epoch", lambda plan: 1 / (plan.batch * plan.window))
 
 
-@mutant(kills=f"{DEFAULTS}test_the_table[changes12-0.3-0.1]")
+@mutant(kills=f"{DEFAULTS}test_the_table[changes15-0.3-0.1]")
 def what_the_recipe_says_is_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.train import loop
 

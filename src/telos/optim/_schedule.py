@@ -34,7 +34,7 @@ class ScheduleSettings(Settings):
     """Share of the budget over which a warm-up–stable–decay schedule goes down."""
     average: float | None = Field(None, ge=0, le=0.5)
     """Evaluate and use an average of the weights that stands back this share of the steps so far; 0 for none.
-    By default none, or 0.1 where the budget is more than 8 passes over the text."""
+    By default none; 0.1 for a constant rate, or a budget of more than 8 passes over the text."""
 
     @model_validator(mode="after")
     def _settings_count(self) -> "ScheduleSettings":

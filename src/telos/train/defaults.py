@@ -5,8 +5,9 @@
     more                    1.0                  0.1
 
 Read up to 4 times, text is nearly as good as new each time (Muennighoff et al., 2023); read more often, it is
-learned by heart, and heavier decay helps (Kim et al., 2025), as does an average. Our own sweep is in
-benchmarks/README.md.
+learned by heart, and heavier decay helps (Kim et al., 2025), as does an average. With a constant rate there is one
+whatever the budget: nothing else takes the noise of the last steps out of the weights (Hägele et al.,
+2024). Our own sweeps are in benchmarks/README.md.
 """
 
 import math
@@ -20,7 +21,7 @@ __all__ = ["MANY", "Settled", "passes", "settled"]
 MANY = 8.0
 """Passes over the text above which it counts as read many times."""
 FEW_DECAY, MANY_DECAY = 0.1, 1.0
-FEW_AVERAGE, MANY_AVERAGE = 0.0, 0.1
+AVERAGE = 0.1
 
 
 class Settled(NamedTuple):
@@ -40,9 +41,10 @@ def settled(settings: TrainSettings, plan: LoaderPlan) -> Settled:
     """
     decay, average = settings.optimizer.decay, settings.schedule.average
     many = None in (decay, average) and passes(settings.budget, plan) > MANY
+    noisy = many or settings.schedule.kind == "constant"
     return Settled(
         decay=(MANY_DECAY if many else FEW_DECAY) if decay is None else decay,
-        average=(MANY_AVERAGE if many else FEW_AVERAGE) if average is None else average,
+        average=(AVERAGE if noisy else 0.0) if average is None else average,
     )
 
 
