@@ -4,9 +4,9 @@
     up to 8, or unknown     0.1                  none
     more                    1.0                  0.1
 
-Read up to 4 times, text is nearly as good as new each time (Muennighoff et al., 2023); read more often, it is
-learned by heart, and heavier decay helps (Kim et al., 2025), as does an average. With a constant rate there is one
-whatever the budget: nothing else takes the noise of the last steps out of the weights (Hägele et al.,
+Read up to 4 times, text is nearly as good as new each time (Muennighoff et al., 2023); read more often,
+it is learned by heart, and heavier decay helps (Kim et al., 2025), as does an average. A constant rate
+always has an average: nothing else takes the noise of the last steps out of the weights (Hägele et al.,
 2024). Our own sweeps are in benchmarks/README.md.
 """
 
