@@ -41,6 +41,7 @@ from telos.recipe import Recipe
 from telos.report import write_report
 from telos.tokenizer import Tokenizer
 from telos.train import checkpoint
+from telos.train.average import OWN
 from telos.train.display import Display, Quiet
 from telos.train.loop import Outcome
 
@@ -128,9 +129,9 @@ class Run:
 
     @cached_property
     def network(self) -> Network:
-        """The trained network, on the run's device."""
+        """The trained network, on the run's device: its averaged weights, where there are such."""
         network = built(self.recipe.model, sizes_of(self.recipe, self.tokenizer))
-        checkpoint.restore(network, self.saved.tensors["model"])
+        checkpoint.restore(network, self.saved.tensors.get(OWN, self.saved.tensors["model"]))
         network = network.to(self.device)
         self.recipe.objective.settle({"main": network, **self.partners})
         return network

@@ -137,6 +137,7 @@ def _train(
         **hardware(device),
         "precision": trainer.state.precision,
         "parameters": recipe.model.parameter_count(sizes),
+        **trainer.settled._asdict(),
     }
     write_json(folder / "machine.json", machine)
     words = (

@@ -23,7 +23,7 @@ def made(name: str, parameters: list[Tensor], **settings: float) -> torch.optim.
     rate = settings.pop("rate", 0.05)
     optimizer: Optimizer = find(optim, name, Optimizer)(rate=rate, **settings)
     named = [(str(place), parameter) for place, parameter in enumerate(parameters)]
-    return optimizer.build([{"params": named, "weight_decay": optimizer.decay}])
+    return optimizer.build([{"params": named, "weight_decay": optimizer.decay or 0.0}])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,7 +95,7 @@ def test_decay_shrinks_matrices_and_nothing_else(name: str) -> None:
     network = network_of("decoder")
     optimizer: Optimizer = find(optim, name, Optimizer)(rate=0.1, decay=0.5)
     before = {label: p.detach().clone() for label, p in network.named_parameters()}
-    built = optimizer.build(parameter_groups({"main": network}, optimizer.decay))
+    built = optimizer.build(parameter_groups({"main": network}, optimizer.decay or 0.0))
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     built.step()
@@ -110,7 +110,7 @@ def test_it_trains_every_model(name: str) -> None:
     for model in world.NAMES_OF_MODELS:
         network = network_of(model)
         optimizer: Optimizer = find(optim, name, Optimizer)(rate=0.05 if name == "sgd" else 0.01)
-        built = optimizer.build(parameter_groups({"main": network}, optimizer.decay))
+        built = optimizer.build(parameter_groups({"main": network}, optimizer.decay or 0.0))
         batch = batch_of(10, 12)
         losses = []
         for _ in range(60):

@@ -98,7 +98,7 @@ def test_every_optimizer_steps_at_the_rate_of_its_groups(name: str) -> None:
     decayed."""
     network = built("llama")
     settings = read(find(optim, name, Optimizer), {"decay": 0.5})
-    optimizer = settings.build(parameter_groups({"main": network}, settings.decay))
+    optimizer = settings.build(parameter_groups({"main": network}, settings.decay or 0.0))
     assert {group["lr"] for group in optimizer.param_groups} == {settings.rate}
     network(asked_all(rows_of([drawn(9)]))).sums["tokens"].backward()
     before = {n: p.detach().clone() for n, p in network.named_parameters()}
@@ -118,7 +118,7 @@ def test_decay_leaves_alone_what_it_should(name: str) -> None:
     bit."""
     network = built(name)
     settings = AdamW(rate=0.1, decay=0.5)
-    optimizer = settings.build(parameter_groups({"main": network}, settings.decay))
+    optimizer = settings.build(parameter_groups({"main": network}, settings.decay or 0.0))
     before = {n: p.detach().clone() for n, p in network.named_parameters()}
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)

@@ -38,7 +38,8 @@ def weights(trainer: Trainer) -> dict[str, Tensor]:
 
 def exact(trainer: Trainer) -> Trainer:
     """The same trainer in float64, without dropout, whose optimizer moves weights by minus the gradient."""
-    trainer.models["main"].double()
+    for network in trainer.models.values():
+        network.double()
     for module in trainer.models["main"].modules():
         if hasattr(module, "dropout"):
             module.dropout = 0.0
@@ -432,7 +433,9 @@ def test_carried_windows_are_one_long_pass(
     documents = [" ".join(tiny.texts(4 + 3 * k, seed=k)) for k in range(5)]
     changes = ("loader.carry=true", *STILL, "optimizer.rate=1e-30", "batch=5", "watch.log_every=1000")
     trainer = tiny.trainer(tmp_path, *changes, model="gru", documents=documents, folder=None)
-    network = trainer.models["main"].double()
+    for model in trainer.models.values():
+        model.double()
+    network = trainer.models["main"]
     source = steps(trainer.plan, Place())
     cut = 0
     while trainer.state.epochs < 1:

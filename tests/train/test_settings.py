@@ -31,6 +31,7 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     "schedule.warmup": ("schedule.warmup=6.0", []),
     "schedule.final": ("schedule.final=0.5", []),
     "schedule.decay": ("schedule.decay=0.6", ["schedule.kind=wsd"]),
+    "schedule.average": ("schedule.average=0.2", []),
     "compute.precision": ("compute.precision=bfloat16", []),
     "compute.micro_batch": ("compute.micro_batch=1", []),
     "compute.clip": ("compute.clip=0.1", []),

@@ -21,7 +21,7 @@ class Optimizer(Member, ABC):
 
     rate: float = Field(1e-3, gt=0)
     """Peak learning rate: what the schedule's factor is multiplied with."""
-    decay: float = Field(0.0, ge=0)
+    decay: float | None = Field(0.0, ge=0)
     """Weight decay of the matrices; norms, biases and embeddings have none."""
 
     @abstractmethod

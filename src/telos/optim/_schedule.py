@@ -22,7 +22,7 @@ __all__ = ["ScheduleSettings", "rate_at"]
 
 
 class ScheduleSettings(Settings):
-    """How the learning rate goes."""
+    """How the learning rate goes, and whether what comes of it is averaged."""
 
     kind: Literal["cosine", "wsd", "constant"] = "cosine"
     """The course after the warm-up: a half cosine, level and then straight down, or level to the end."""
@@ -32,6 +32,9 @@ class ScheduleSettings(Settings):
     """Where the rate ends, as a share of its peak; a constant rate does not end."""
     decay: float = Field(0.2, gt=0, le=1)
     """Share of the budget over which a warm-up–stable–decay schedule goes down."""
+    average: float | None = Field(None, ge=0, le=0.5)
+    """Evaluate and use an average of the weights that stands back this share of the steps so far; 0 for none.
+    By default none; 0.1 for a constant rate, or a budget of more than 8 passes over the text."""
 
     @model_validator(mode="after")
     def _settings_count(self) -> "ScheduleSettings":

@@ -20,8 +20,9 @@ class AdamW(Optimizer):
     """Memory of the gradient's mean m and of its square's mean v."""
     epsilon: float = Field(1e-8, gt=0)
     """Keeps the division from zero; larger, it damps rows whose gradient is tiny."""
-    decay: float = Field(0.1, ge=0)
-    """Share of a matrix that is taken off in a step, in units of the rate."""
+    decay: float | None = Field(None, ge=0)
+    """Share of a matrix that is taken off in a step, in units of the rate. By default 0.1, or 1 where the
+    budget is more than 8 passes over the text."""
 
     def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(

@@ -30,8 +30,9 @@ class Muon(Optimizer):
     """AdamW's memory of the gradient's mean and of its square's mean."""
     epsilon: float = Field(1e-8, gt=0)
     """Keeps AdamW's division from zero."""
-    decay: float = Field(0.1, ge=0)
-    """Share of a matrix that is taken off in a step, in units of the rate."""
+    decay: float | None = Field(None, ge=0)
+    """Share of a matrix that is taken off in a step, in units of the rate. By default 0.1, or 1 where the
+    budget is more than 8 passes over the text."""
 
     def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
         turned, rest = _parted(groups)

@@ -28,6 +28,8 @@ from telos.objectives._base import Objective
 from telos.optim._groups import parameter_groups
 from telos.optim._schedule import rate_at
 from telos.train import checkpoint
+from telos.train.average import OWN, averaged, follow, kept
+from telos.train.defaults import settled
 from telos.train.display import Display, Quiet
 from telos.train.log import Log
 from telos.train.precision import autocast, resolved
@@ -104,10 +106,13 @@ class Trainer:
         self.log = log
         self.display = display or Quiet()
         self.roles = {"main": "trained"} | {name: p.role for name, p in objective.partners().items()}
+        self.settled = settled(settings, plan)
+        if self.settled.average:
+            self.models[OWN], self.roles[OWN] = averaged(self.models["main"]), "averaged"
         assert self.roles.keys() == self.models.keys(), (self.roles.keys(), self.models.keys())
         self._ready_models()
         self.device = next(self.models["main"].parameters()).device
-        self.optimizer = settings.optimizer.build(parameter_groups(self._trained(), settings.optimizer.decay))
+        self.optimizer = settings.optimizer.build(parameter_groups(self._trained(), self.settled.decay))
         self.state = RunState(precision=resolved(settings.compute.precision, self.device))
         self.periodic: list[tuple[int, Callable[[Trainer], None]]] = []
         """More to do now and then: (every so many steps, what), in order, after evaluation and checkpoint."""
@@ -138,7 +143,8 @@ class Trainer:
             CheckpointError: it belongs to another model, or does not hold the state of a run.
         """
         for name, model in self.models.items():
-            checkpoint.restore(model, saved.tensors.get(_file(name), {}), name)
+            begins = name == OWN and OWN not in saved.tensors  # an average, with the weights as they are
+            checkpoint.restore(model, saved.tensors.get("model" if begins else _file(name), {}), name)
         try:
             self._load_state(saved)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration) as error:
@@ -234,11 +240,12 @@ class Trainer:
         good = finite and math.isfinite(norm)
         if good and any(asked.values()):
             self.optimizer.step()
-            self._move_averages()
         else:
             self.state.counters.skipped += 1
         self.optimizer.zero_grad(set_to_none=True)
         self._count(good)
+        if good and any(asked.values()):
+            self._move_averages()
         if good:
             self._tally(sums, asked)
         self._advance(step, asked, good)
@@ -401,7 +408,7 @@ class Trainer:
         if self.validate is None or self.state.evaluated == self.state.step:
             return
         with self._signals.at_once():
-            figures = dict(self.validate(self.models["main"]))
+            figures = dict(self.validate(self.models.get(OWN, self.models["main"])))
         self._ready_models()
         self.state.evaluated = self.state.step
         self._saved = -1  # what is saved of this step does not know of its evaluation
@@ -425,13 +432,12 @@ class Trainer:
                 model.requires_grad_(False)
 
     def _move_averages(self) -> None:
-        """Partners with the role `averaged` follow the main model."""
-        main = dict(checkpoint.bare(self.models["main"]).named_parameters())
+        """What has the role `averaged` follows the main model: partners, and the run's own average."""
+        updates = self.state.step + 1 - self.state.counters.skipped
         for name, role in self.roles.items():
             if role == "averaged":
-                with torch.no_grad():
-                    for label, parameter in checkpoint.bare(self.models[name]).named_parameters():
-                        parameter.lerp_(main[label], 1 - AVERAGE)
+                keep = kept(self.settled.average, updates) if name == OWN else AVERAGE
+                follow(self.models[name], self.models["main"], keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,7 +459,7 @@ class _Mark:
 
 
 def _file(model: str) -> str:
-    return "model" if model == "main" else f"partner-{model}"
+    return {"main": "model", OWN: OWN}.get(model, f"partner-{model}")
 
 
 def _out_of_memory(error: RuntimeError) -> TrainingError | None:
