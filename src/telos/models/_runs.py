@@ -2,6 +2,7 @@
 convolution over them, and a network of blocks that each keep a state."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -90,6 +91,10 @@ class RunsNetwork(Network):
             after.append(left)
         hidden: Tensor = self.norm(x)
         return hidden, tuple(after) if not self.training or continues is not None else None
+
+    def undecayed(self) -> Sequence[str]:
+        """The convolutions' weights as well: a few numbers for each channel, which are no matrix."""
+        return [*super().undecayed(), *(n for n, _ in self.named_parameters() if n.endswith("convolution"))]
 
     def drop(self, x: Tensor) -> Tensor:
         """`x` after dropout."""
