@@ -47,6 +47,7 @@ class StateSpace(Model):
     """Mamba-2: blocks that keep a state in place of looking back."""
 
     gives: ClassVar[frozenset[str]] = frozenset({"causal", "packed", "carries"})
+    recomputes: ClassVar[bool] = True
 
     width: int = Field(384, ge=1)
     """Of the residual stream."""
@@ -258,13 +259,17 @@ class StateSpaceNetwork(Network):
         runs = Runs.of(main, going)
         x = self._drop(self.embedding(main.ids))
         after = []
-        for number, (norm, mixer) in enumerate(zip(self.norms, self.mixers, strict=True)):
-            before = self._nothing(rows) if state is None else state[number]
-            told, left = mixer(norm(x), runs, before)
-            x = x + self._drop(told)
+        for number in range(self.model.depth):
+            before = self._nothing(rows) if state is None else State(*state[number])
+            x, left = self.through(self._block, number, x, runs, before)
             after.append(left)
         hidden: Tensor = self.norm(x)
         return hidden, tuple(after) if not self.training or continues is not None else None
+
+    def _block(self, number: int, x: Tensor, runs: Runs, before: State) -> tuple[Tensor, State]:
+        """`x` (B, T, width) after the block of that number, from 0; and its state."""
+        told, left = self.mixers[number](self.norms[number](x), runs, before)
+        return x + self._drop(told), left
 
     def initial(self, name: str) -> Initial:
         if name.endswith(("norm.weight", "skip")) or name.startswith("norms."):
