@@ -11,7 +11,7 @@ RECOMPUTE = "tests/train/test_recompute.py"
 SAME = f"{RECOMPUTE}::test_losses_and_gradients_are_the_same_to_the_bit"
 
 
-@mutant(kills=f"{SAME}[causal-decoder-settings0-cpu]", trap=37)
+@mutant(kills=f"{SAME}[causal-decoder-cpu]", trap=37)
 def dropout_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.models import _recompute
 
@@ -23,7 +23,7 @@ def dropout_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_recompute, "checkpoint", anew)
 
 
-@mutant(kills=f"{SAME}[causal-decoder-settings1-cpu]", trap=37)
+@mutant(kills=f"{SAME}[causal-decoder-experts-cpu]", trap=37)
 def experts_count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     from contextlib import nullcontext
 
@@ -32,7 +32,7 @@ def experts_count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_recompute, "_counted_once", lambda block: nullcontext())
 
 
-@mutant(kills=f"{SAME}[span-encoder_decoder-settings0-cpu]", trap=37)
+@mutant(kills=f"{SAME}[span-encoder_decoder-cpu]", trap=37)
 def computed_again_in_another_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.models import _recompute
 

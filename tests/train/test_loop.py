@@ -392,7 +392,9 @@ def test_a_lack_of_memory_says_what_to_do(
         raise error
 
     monkeypatch.setattr(trainer, "take", fails)
-    with pytest.raises(TrainingError, match=r"Memory ran out.*train\.compute\.micro_batch"):
+    with pytest.raises(
+        TrainingError, match=r"Memory ran out.*gradients.*What helps: train\.compute\.micro_batch = 2"
+    ):
         trainer.run()
 
 

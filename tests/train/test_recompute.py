@@ -36,6 +36,7 @@ PAIRS = [
     for settings in ([{}, EXPERTS] if model == "decoder" else [{}])
     if model in KINDS
 ]
+IDS = [f"{name}-{model}{'-experts' if settings else ''}" for name, model, settings in PAIRS]
 CPU = torch.device("cpu")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 DEVICES = [
@@ -91,7 +92,7 @@ def learned(
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=str)
-@pytest.mark.parametrize(("name", "model", "settings"), PAIRS)
+@pytest.mark.parametrize(("name", "model", "settings"), PAIRS, ids=IDS)
 def test_losses_and_gradients_are_the_same_to_the_bit(
     tmp_path: Path,
     name: str,

@@ -27,6 +27,8 @@ __all__ = ["Room", "check_size", "of", "ran_out", "settle"]
 
 SHARE = 0.85
 """Of the free memory, what a step is expected to fill at most."""
+GAPS = 256 * 2**20
+"""On a CPU, what goes on libraries that are loaded late and on gaps in the heap: 150 to 350 MiB were seen."""
 KILLED = "A process that takes more than there is may be ended by the system without a word."
 LOOKS = 3
 """How often a number of rows that fits is measured, to see whether more do."""
@@ -46,6 +48,8 @@ class Room:
     held: Held
     measure: Callable[[int], int]
     """The most bytes that passes of so many rows hold at a time, gradients left out."""
+    spare: int = 0
+    """Bytes that are kept free in any case."""
     lean: Callable[[], int] | None = None
     """Measures the same of one row with recomputation; `None` where that is on, or there are no blocks."""
     found: dict[int, int] = field(default_factory=dict)
@@ -64,33 +68,44 @@ class Room:
 
     def choose(self) -> int:
         """The most rows that fit, as an even share of the step's; 1 where none does, 0 for all of them."""
-        if self.fits(self.batch):
+        if not self.free or self._bound(self.batch) <= self._there:
             return 0
-        rows = self._most()
         for _ in range(LOOKS):  # few rows promise too little: some of what they hold does not grow with them
-            self._measured(rows)
-            before, rows = rows, self._most()
-            if rows == before:
+            rows = self._most()
+            if rows in self.found:
                 break
-        return rows
+            self._measured(rows)
+        rows = max((rows for rows in self.found if self.fits(rows)), default=1)
+        return 0 if rows == self.batch else rows
 
     def fits(self, rows: int) -> bool:
         """Whether so many rows at once leave some memory free."""
-        return not self.free or self.needs(rows) <= SHARE * self.free
+        return not self.free or self.needs(rows) <= self._there
 
     def needs(self, rows: int) -> int:
         """Bytes that so many rows at once need beside the weights: measured, or more than it will be."""
-        bound = self.held.more + rows * self._measured(1)
-        if rows == 1 or bound <= SHARE * self.free:
+        bound = self._bound(rows)
+        if rows == 1 or bound <= self._there:
             return bound
-        return self.held.more + (self.found.get(rows) or self._beyond(rows))
+        return self.held.more + self._estimated(rows)
 
-    def _beyond(self, rows: int) -> int:
-        """By the line through the fewest and the most rows that were measured."""
+    @property
+    def _there(self) -> float:
+        """Bytes that a step is expected to fill at most."""
+        return SHARE * self.free - self.spare
+
+    def _bound(self, rows: int) -> int:
+        """No less than so many rows need."""
+        return self.held.more + rows * self._measured(1)
+
+    def _estimated(self, rows: int) -> int:
+        """What the next larger number took that was measured; or by the line through the two largest."""
         self._measured(2)
-        most = max(self.found)
-        slope = max(0.0, (self.found[most] - self.found[1]) / (most - 1))
-        return round(self.found[1] + slope * (rows - 1))
+        if larger := [self.found[more] for more in self.found if more >= rows]:
+            return min(larger)
+        fewer, most = sorted(self.found)[-2:]
+        slope = max(0.0, (self.found[most] - self.found[fewer]) / (most - fewer))
+        return round(self.found[most] + slope * (rows - most))
 
     def _measured(self, rows: int) -> int:
         if rows not in self.found:
@@ -206,11 +221,13 @@ def of(trainer: "Trainer", trained: Mapping[str, Any]) -> Room:
             return measure(1)
 
     has_blocks = any(network.model.recomputes for network in map(_bare, trained.values()))
+    holds = held(trainer.models.values(), groups, trainer.optimizer, settings.optimizer.build)
     return Room(
-        free=free_memory(trainer.device),
+        free=free_memory(trainer.device),  # last, when libraries that are loaded late are there
         whole=whole_memory(trainer.device),
         batch=settings.batch,
-        held=held(trainer.models.values(), groups, trainer.optimizer, settings.optimizer.build),
+        held=holds,
+        spare=GAPS if trainer.device.type == "cpu" else 0,
         measure=measure,
         lean=lean if has_blocks and not settings.compute.recompute else None,
     )
