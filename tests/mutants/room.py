@@ -116,7 +116,7 @@ def a_hopeless_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Room, "hopeless", lambda self: False)
 
 
-@mutant(kills=f"{ROOM}::test_a_real_lack_of_memory[0]")
+@mutant(kills=f"{ROOM}::test_a_number_that_is_given_stays_and_is_warned_of")
 def advice_without_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.train.room import Room
 

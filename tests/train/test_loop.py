@@ -367,7 +367,9 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count(
 def test_a_run_that_keeps_being_broken_stops_with_advice(tmp_path: Path) -> None:
     """Trap 65: after so many in a row, and the last checkpoint is a healthy one."""
     changes = ("watch.stop_after_bad=4", "watch.checkpoint_every=2", "budget.steps=50")
-    trainer = tiny.trainer(tmp_path, *changes, objective=Breaking(kind="always", at=3))
+    trainer = tiny.trainer(
+        tmp_path, *changes, objective=Breaking(kind="always", at=4)
+    )  # the first is the trial
     with pytest.raises(TrainingError, match=r"4 steps in a row.*train\.optimizer\.rate"):
         trainer.run()
     assert trainer.state.step == 7
@@ -494,7 +496,7 @@ def test_the_history_of_carried_state_does_not_grow(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Trainer, "_loss", loss)
     trainer.run()
-    assert len(sizes) == 50 and len(set(sizes[1:])) == 1
+    assert len(sizes) == 51 and len(set(sizes[2:])) == 1  # the first is the trial
 
 
 def test_a_broken_step_does_not_leave_its_state_behind(tmp_path: Path) -> None:
