@@ -114,6 +114,7 @@ def _others(annotation: Any, value: Any) -> Iterator[Any]:
     if annotation is bool:
         yield not value
     elif annotation is int:
+        value = None if isinstance(value, str) else value  # "auto"
         yield from ((value or 0) + 1, (value or 0) * 2, (value or 2) // 2, 8, 0)
     elif annotation is float:
         yield from (1e-5,) if value is None else ()

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from telos.errors import ConfigError
+from telos.memory import free_memory, said, whole_memory
 
 __all__ = ["Examination", "choose_device", "examine", "hardware"]
 
@@ -92,7 +93,7 @@ def hardware(device: torch.device | None = None) -> dict[str, Any]:
         "device": str(device),
         "processor": _processor(),
         "cores": _cores(),
-        "memory_bytes": _memory("MemTotal"),
+        "memory_bytes": _memory(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -118,7 +119,7 @@ def examine(folder: Path | None = None, device: torch.device | None = None) -> E
     bfloat16 = _rate(device, torch.bfloat16)
     found = Examination(
         hardware=hardware(device),
-        free_memory_bytes=_memory("MemAvailable"),
+        free_memory_bytes=free_memory(torch.device("cpu")),
         free_disk_bytes=shutil.disk_usage(folder or Path.cwd()).free,
         float32=float32,
         bfloat16=bfloat16,
@@ -146,14 +147,11 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _memory(which: str) -> int:
-    """Bytes of main memory, `MemTotal` or `MemAvailable`, within a container's limit; 0 if unknown."""
+def _memory() -> int:
+    """Bytes of main memory that there would be for this process alone; 0 if unknown."""
     if sys.platform == "darwin":
-        return int(_asked("sysctl", "-n", "hw.memsize") or 0) if which == "MemTotal" else 0
-    found = [int(line.split()[1]) * 1024 for line in _lines(Path("/proc/meminfo")) if line.startswith(which)]
-    limit = _lines(Path("/sys/fs/cgroup/memory.max"))
-    limits = [int(limit[0])] if limit and limit[0].isdigit() else []
-    return min(found + limits, default=0) if found else 0
+        return int(_asked("sysctl", "-n", "hw.memsize") or 0)
+    return whole_memory(torch.device("cpu"), swap=False)
 
 
 def _lines(path: Path) -> list[str]:
@@ -249,21 +247,15 @@ def _advice(found: Examination) -> list[str]:
         lines.append(f"{times}: stay with float32.")
     if 0 < found.free_memory_bytes < _LITTLE:
         lines.append(
-            f"Only {_gibibytes(found.free_memory_bytes)} of memory are free: "
-            "use a small batch and vocabulary."
+            f"Only {said(found.free_memory_bytes)} of memory are free: use a small batch and vocabulary."
         )
     if found.free_disk_bytes < _LITTLE:
         lines.append(
-            f"Only {_gibibytes(found.free_disk_bytes)} of disk are free: "
-            "a run's checkpoints may need about 1 GiB."
+            f"Only {said(found.free_disk_bytes)} of disk are free: a run's checkpoints may need about 1 GiB."
         )
     if device == "cpu" and threads < cores:
         lines.append(f"torch uses {threads} of {cores} cores: unset OMP_NUM_THREADS to use them all.")
     return lines
-
-
-def _gibibytes(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"
 
 
 def _size_advice(device: str, rate: float) -> str:

@@ -36,6 +36,7 @@ HARMLESS = (
     "data.test",
     "train.loader.workers",
     "train.loader.timeout",
+    "train.compute.recompute",
     "train.watch.",
     "model.from.source",
     "evaluate.",
@@ -172,8 +173,8 @@ def _allowed_changes(folder: Path, recipe: Recipe) -> list[str]:
             + "\n".join(lines)
             + "\nGive --new to start over (the old run is kept beside it), name=… for another run, or the "
             "old settings. A run that exists may be given a larger budget (train.budget), other settings "
-            "of evaluate, generate, train.watch, train.loader.workers and train.loader.timeout, and the same "
-            "text in another place."
+            "of evaluate, generate, train.watch, train.loader.workers, train.loader.timeout and "
+            "train.compute.recompute, and the same text in another place."
         )
     return list(found)
 

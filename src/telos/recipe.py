@@ -99,6 +99,7 @@ class Recipe(Settings):
     def _fits_together(self) -> "Recipe":
         self._check_sight()
         self._check_windows()
+        self._check_blocks()
         try:
             check_settings(self.generate, self.objective.decoded)
         except ConfigError as error:
@@ -163,6 +164,14 @@ class Recipe(Settings):
                 f"train.loader.carry: model = {self.model.name!r} has no state that goes on from "
                 "window to window. Leave it out, or take one of: "
                 f"{', '.join(_giving({'carries'})) or 'none here'}."
+            )
+
+    def _check_blocks(self) -> None:
+        if self.train.compute.recompute and not self.model.recomputes:
+            instead = [name for name in names(models) if find(models, name, Model).recomputes]
+            raise ValueError(
+                f"train.compute.recompute: model = {self.model.name!r} has no blocks that could be computed "
+                f"again. Leave it out, or take one of: {', '.join(instead)}."
             )
 
     def _check_windows(self) -> None:

@@ -33,6 +33,7 @@ from telos.train.display import Display, Quiet
 from telos.train.log import Log
 from telos.train.loop import Outcome, Trainer, Validate
 from telos.train.precision import Precision
+from telos.train.room import check_size
 
 __all__ = ["Run", "fit", "load_recipe", "open_run", "prepare"]
 
@@ -116,6 +117,7 @@ def _train(
     corpus = Corpus(prepared.shards("train"), objective.cut(settings.window), tokenizer)
     gives = recipe.model.gives
     sizes = sizes_of(recipe, tokenizer)
+    check_size(recipe.model.parameter_count(sizes), device)
     networks = {name: network.to(device) for name, network in _networks(recipe, tokenizer, display).items()}
     trainer = Trainer(
         models=networks,
@@ -139,6 +141,8 @@ def _train(
         "parameters": recipe.model.parameter_count(sizes),
         **trainer.settled._asdict(),
     }
+    if not trainer.finished:
+        machine["micro_batch"] = trainer.make_room() or settings.batch
     write_json(folder / "machine.json", machine)
     words = (
         f"{machine['parameters']:,} parameters, {prepared.card.splits['train']['tokens']:,} tokens of text"

@@ -368,7 +368,9 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count(
 def test_a_run_that_keeps_being_broken_stops_with_advice(tmp_path: Path) -> None:
     """Trap 65: after so many in a row, and the last checkpoint is a healthy one."""
     changes = ("watch.stop_after_bad=4", "watch.checkpoint_every=2", "budget.steps=50")
-    trainer = tiny.trainer(tmp_path, *changes, objective=Breaking(kind="always", at=3))
+    trainer = tiny.trainer(
+        tmp_path, *changes, objective=Breaking(kind="always", at=4)
+    )  # the first is the trial
     with pytest.raises(TrainingError, match=r"4 steps in a row.*train\.optimizer\.rate"):
         trainer.run()
     assert trainer.state.step == 7
@@ -393,7 +395,9 @@ def test_a_lack_of_memory_says_what_to_do(
         raise error
 
     monkeypatch.setattr(trainer, "take", fails)
-    with pytest.raises(TrainingError, match=r"Memory ran out.*train\.compute\.micro_batch"):
+    with pytest.raises(
+        TrainingError, match=r"Memory ran out.*gradients.*What helps: train\.compute\.micro_batch = 2"
+    ):
         trainer.run()
 
 
@@ -495,7 +499,7 @@ def test_the_history_of_carried_state_does_not_grow(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Trainer, "_loss", loss)
     trainer.run()
-    assert len(sizes) == 50 and len(set(sizes[1:])) == 1
+    assert len(sizes) == 51 and len(set(sizes[2:])) == 1  # the first is the trial
 
 
 def test_a_broken_step_does_not_leave_its_state_behind(tmp_path: Path) -> None:

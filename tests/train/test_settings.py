@@ -34,6 +34,7 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     "schedule.average": ("schedule.average=0.2", []),
     "compute.precision": ("compute.precision=bfloat16", []),
     "compute.micro_batch": ("compute.micro_batch=1", []),
+    "compute.recompute": ("compute.recompute=true", []),
     "compute.clip": ("compute.clip=0.1", []),
     "watch.evaluate_every": ("watch.evaluate_every=5", []),
     "watch.checkpoint_every": ("watch.checkpoint_every=5", []),
@@ -105,6 +106,7 @@ def footprint(folder: Path, changes: list[str], monkeypatch: pytest.MonkeyPatch)
     seen["files"] = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if ".telos" not in p.name)
     seen["lines"] = len((folder / "metrics.jsonl").read_text().splitlines())
     seen["precision"] = made.state.precision
+    seen["recompute"] = made.models["main"].recompute
     return seen
 
 

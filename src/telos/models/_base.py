@@ -5,10 +5,10 @@ To add an architecture, write a file in this folder with one final class that de
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from pydantic import BeforeValidator, Field, model_validator
@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from telos.batch import Answer, Asked, Batch, HeadSpec, Rows
 from telos.config import Lax, Member, Settings
 from telos.losses import LossSettings
+from telos.models._recompute import recomputed
 
 __all__ = ["Initial", "Model", "Network", "Origin", "Sizes"]
+
+T = TypeVar("T")
 
 
 class Sizes(NamedTuple):
@@ -65,6 +68,9 @@ class Model(Member, ABC):
     needs: ClassVar[frozenset[str]] = frozenset()
     """Capabilities that an objective must make use of: without it, some of the weights would lie idle."""
 
+    recomputes: ClassVar[bool] = False
+    """Whether the network is made of blocks that can be computed again in the backward pass."""
+
     vectors: Annotated[Path | None, Lax] = None
     """A file of word vectors (word2vec, GloVe or fastText, as text) that the embedding starts from."""
     origin: Annotated[Origin | None, BeforeValidator(_widened)] = Field(None, alias="from")
@@ -107,6 +113,15 @@ class Network(nn.Module, ABC):
     """By head name: modules with `forward(hidden (K, width),
     asked) -> {term: sum}` and `logits(hidden) -> (…, outputs)`."""
     embedding: nn.Embedding
+    recompute: bool = False
+    """In training, blocks keep what goes into them and are computed again in the backward pass, in place of
+    keeping all that they make. The trainer sets it."""
+
+    def through(self, block: Callable[..., T], *given: Any) -> T:
+        """`block(*given)`: the way through every block, and the only place that knows of `recompute`."""
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return recomputed(block, *given)
+        return block(*given)
 
     @abstractmethod
     def encode(

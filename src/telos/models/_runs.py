@@ -87,7 +87,8 @@ class RunsNetwork(Network):
         x = self.drop(self.embedding(main.ids))
         after = []
         for number in range(self.depth):
-            x, left = self.block(number, x, runs, self.nothing(rows) if state is None else state[number])
+            begun = self.nothing(rows) if state is None else State(*state[number])
+            x, left = self.through(self.block, number, x, runs, begun)
             after.append(left)
         hidden: Tensor = self.norm(x)
         return hidden, tuple(after) if not self.training or continues is not None else None

@@ -180,12 +180,13 @@ class Transformer(Network):
         views = self._views(main, past)
         x = self.embed(main)
         layers = []
+        kept = not self.training and main.pattern != "full"
         for number, block in enumerate(self.blocks):
             sight, turn = views[self._local.at(number)]
-            x, layer = block(x, sight, turn, past.layers[number] if past else None)
-            layers.append(layer)
+            x, layer = self.through(block, x, sight, turn, past.layers[number] if past else None)
+            if kept:
+                layers.append(layer)
         hidden: Tensor = self.norm(x)
-        kept = not self.training and main.pattern != "full"
         return hidden, remember(main, past, tuple(layers)) if kept else None
 
     def unread(self, state: Any, places: Tensor) -> Any:

@@ -61,6 +61,7 @@ class Decoder(Model):
     """A transformer of equal blocks."""
 
     gives: ClassVar[frozenset[str]] = frozenset({"causal", "full", "prefix", "general", "packed"})
+    recomputes: ClassVar[bool] = True
 
     width: int = Field(384, ge=1)
     """Of the residual stream."""

@@ -77,6 +77,7 @@ class Encoder(Model):
     """A transformer that is made to read in both directions: BERT, ELECTRA and ModernBERT."""
 
     gives: ClassVar[frozenset[str]] = frozenset({"causal", "full", "prefix", "general", "packed", "types"})
+    recomputes: ClassVar[bool] = True
 
     width: int = Field(384, ge=1)
     """Of the residual stream."""

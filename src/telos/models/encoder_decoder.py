@@ -108,6 +108,7 @@ class EncoderDecoder(Model):
 
     gives: ClassVar[frozenset[str]] = frozenset({"causal", "source", "packed"})
     needs: ClassVar[frozenset[str]] = frozenset({"source"})
+    recomputes: ClassVar[bool] = True
 
     width: int = Field(384, ge=1)
     """Of the residual stream."""
@@ -266,8 +267,9 @@ class EncoderDecoderNetwork(Network):
         layers = []
         for number, block in enumerate(self.decoder.blocks):
             other = None if memory is None else (memory.layers[number], sight)
-            x, layer = block(x, bias, cache.layers[number] if cache else None, other)
-            layers.append(layer)
+            x, layer = self.through(block, x, bias, cache.layers[number] if cache else None, other)
+            if not self.training:
+                layers.append(layer)
         hidden = dropped(self.decoder.norm(x), self.model.dropout, self.training)
         if self.training:
             return hidden, None
@@ -278,7 +280,7 @@ class EncoderDecoderNetwork(Network):
         bias = self.encoder.bias(source, source, self._type(source))
         x = self._embed(source)
         for block in self.encoder.blocks:
-            x, _ = block(x, bias)
+            x, _ = self.through(block, x, bias)
         return dropped(self.encoder.norm(x), self.model.dropout, self.training)
 
     def _read(self, source: Rows) -> Memory:

@@ -48,6 +48,7 @@ class MinGru(Model):
     """Minimal gated recurrent units in residual blocks."""
 
     gives: ClassVar[frozenset[str]] = frozenset({"causal", "packed", "carries"})
+    recomputes: ClassVar[bool] = True
 
     width: int = Field(384, ge=1)
     """Of the residual stream."""

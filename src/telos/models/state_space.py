@@ -47,6 +47,7 @@ class StateSpace(Model):
     """Mamba-2: blocks that keep a state in place of looking back."""
 
     gives: ClassVar[frozenset[str]] = frozenset({"causal", "packed", "carries"})
+    recomputes: ClassVar[bool] = True
 
     width: int = Field(384, ge=1)
     """Of the residual stream."""

@@ -10,16 +10,16 @@ function of the place in the run, and no generator's state has to be saved.
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from telos.batch import Batch
+from telos.batch import Batch, Place
 from telos.data.loader import LoaderPlan, Step, dead_worker, steps
 from telos.data.order import mixed
 from telos.errors import CheckpointError, TrainingError
@@ -27,7 +27,7 @@ from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.optim._groups import parameter_groups
 from telos.optim._schedule import rate_at
-from telos.train import checkpoint
+from telos.train import checkpoint, room, trial
 from telos.train.average import OWN, averaged, follow, kept
 from telos.train.defaults import settled
 from telos.train.display import Display, Quiet
@@ -45,6 +45,7 @@ from telos.train.state import (
     restore_optimizer,
     unflattened,
 )
+from telos.train.sums import owner, places, total
 
 __all__ = ["Outcome", "Trainer"]
 
@@ -111,12 +112,16 @@ class Trainer:
             self.models[OWN], self.roles[OWN] = averaged(self.models["main"]), "averaged"
         assert self.roles.keys() == self.models.keys(), (self.roles.keys(), self.models.keys())
         self._ready_models()
+        for model in self._trained().values():
+            network: Any = checkpoint.bare(model)
+            network.recompute = settings.compute.recompute
         self.device = next(self.models["main"].parameters()).device
         self.optimizer = settings.optimizer.build(parameter_groups(self._trained(), self.settled.decay))
         self.state = RunState(precision=resolved(settings.compute.precision, self.device))
         self.periodic: list[tuple[int, Callable[[Trainer], None]]] = []
         """More to do now and then: (every so many steps, what), in order, after evaluation and checkpoint."""
         self._carried: dict[int, Any] = {}
+        self._room: room.Room | None = None
         self._saved = -1
         self._norm = 0.0
         self._noted: dict[str, Tensor] = {}
@@ -184,6 +189,32 @@ class Trainer:
             checkpoint.set_best(self.folder, self.state.step, self.state.best.loss)
         checkpoint.retain(self.folder, self.settings.watch.keep)
 
+    def make_room(self) -> int:
+        """The rows that go through the model at once, 0 for all of a step's. Settled before the first step:
+        where the settings leave it open, as many as fit in memory; and kept when the run is gone on with.
+
+        Raises:
+            TrainingError: the machine is too small for the model.
+            DataError: there is nothing to train on.
+        """
+        if self._room is None:
+            self._room = room.of(self, self._trained())
+            wanted = self.settings.compute.micro_batch
+            rows = self.state.micro_batch if wanted == "auto" else wanted
+            self.state.micro_batch = rows = room.settle(self._room, rows, self.display.say)
+            self.plan = replace(self.plan, micro_batch=rows)
+        return self.plan.micro_batch
+
+    def trial(self, batch: Batch) -> int:
+        """The most bytes that the passes of a batch hold at a time; nothing of the run changes."""
+        carried, self._carried = self._carried, {}
+        step = Step(batches=(batch,), place=Place(), epoch=0, share=0.0)
+        try:
+            with trial.undisturbed(self.models.values(), self.device):
+                return trial.most_held(lambda: self._gradients(step, batch.asked), self.device)
+        finally:
+            self._carried = carried
+
     def run(self) -> Outcome:
         """Train until the budget is used up or a signal asks for a stop; either way the run is saved.
 
@@ -196,13 +227,16 @@ class Trainer:
             if self.log:
                 self.log.start(self.state.step)
             try:
+                if not self.finished:
+                    self.make_room()
                 self._loop()
                 if not self._signals.received:
                     self._evaluate()
             except Interrupted:
                 pass
             except RuntimeError as error:
-                raise dead_worker(error) or _out_of_memory(error) or error from None
+                full = room.ran_out(error, self._room, self.plan.micro_batch)
+                raise dead_worker(error) or full or error from None
             finally:
                 self.display.close()
                 if self.log:
@@ -233,7 +267,7 @@ class Trainer:
         Raises:
             TrainingError: this was one non-finite step in a row too many.
         """
-        asked = _total(batch.asked for batch in step.batches)
+        asked = total(batch.asked for batch in step.batches)
         self._set_rate()
         sums, finite = self._gradients(step, asked)
         self._norm = norm = self._clip() if any(asked.values()) else 0.0
@@ -284,9 +318,9 @@ class Trainer:
         """What is minimised: each term by its coefficient over the whole step's denominator."""
         parts = []
         for term, value in sums.items():
-            owner = _owner(term, denominators)
-            if denominators[owner] > 0:  # nothing asked is nothing to learn, not 0 / 0
-                parts.append(value * (self.objective.coefficient(owner) / denominators[owner]))
+            asked = owner(term, denominators)
+            if denominators[asked] > 0:  # nothing asked is nothing to learn, not 0 / 0
+                parts.append(value * (self.objective.coefficient(asked) / denominators[asked]))
         return torch.stack(parts).sum() if parts else None
 
     def _clip(self) -> float:
@@ -324,7 +358,7 @@ class Trainer:
         rows = [row for batch in step.batches for row in batch.samples]
         counters.rows += sum(1 for row in rows if row)
         counters.samples += sum(len(row) for row in rows)
-        counters.tokens += sum(_places(batch) for batch in step.batches)
+        counters.tokens += sum(places(batch) for batch in step.batches)
         counters.asked += math.fsum(asked.values())
         state.bad_in_a_row = 0 if good else state.bad_in_a_row + 1
         if not good:
@@ -370,9 +404,9 @@ class Trainer:
         training, without auxiliary terms; and where several terms were asked, their shares of that."""
         sums, asked = self.state.tally, self.state.asked
         apart, together = self.objective.logged(asked), self.objective.denominators(asked)
-        means = {term: sums[term] / n for term in sums if (n := apart[_owner(term, apart)])}
+        means = {term: sums[term] / n for term in sums if (n := apart[owner(term, apart)])}
         main = [term for term in means if "." not in term or term.rpartition(".")[0] not in means]
-        parts = [self.objective.coefficient(t) * sums[t] / together[_owner(t, together)] for t in main]
+        parts = [self.objective.coefficient(t) * sums[t] / together[owner(t, together)] for t in main]
         whole = math.fsum(asked.values())
         shares = {f"share.{term}": weight / whole for term, weight in asked.items() if len(asked) > 1}
         loss = math.fsum(parts) if means else math.nan
@@ -460,37 +494,3 @@ class _Mark:
 
 def _file(model: str) -> str:
     return {"main": "model", OWN: OWN}.get(model, f"partner-{model}")
-
-
-def _out_of_memory(error: RuntimeError) -> TrainingError | None:
-    """What to raise in place of `error` if it says that there is not enough memory."""
-    if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
-        return None
-    return TrainingError(
-        f"Memory ran out ({str(error).splitlines()[0]}). Set train.compute.micro_batch so that fewer rows go "
-        "through the model at once: the result is the same up to rounding. Or lower train.window."
-    )
-
-
-def _total(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    total: dict[str, float] = defaultdict(float)
-    for part in parts:
-        for term, weight in part.items():
-            total[term] += weight
-    return dict(total)
-
-
-def _owner(term: str, denominators: Mapping[str, float]) -> str:
-    """The asked term that a sum belongs to: itself, or for an auxiliary one (`tokens.z`) what it is of."""
-    owner = term
-    while owner not in denominators:
-        owner, dot, _ = owner.rpartition(".")
-        assert dot, f"the sum {term!r} belongs to nothing that was asked: {', '.join(denominators)}"
-    return owner
-
-
-def _places(batch: Batch) -> int:
-    """Tokens read: places of rows that hold a sample, padding left out, both sides."""
-    real = torch.tensor([bool(row) for row in batch.samples])
-    sides = [batch.main] if batch.source is None else [batch.main, batch.source]
-    return sum(int((side.segment[real] >= 0).sum()) for side in sides)

@@ -1,6 +1,6 @@
 """The settings of training."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -62,8 +62,12 @@ class ComputeSettings(Settings):
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What matrix products are computed in; "auto" takes bfloat16 where the hardware multiplies in it."""
-    micro_batch: int = Field(0, ge=0)
-    """Rows that go through the model at once, to save memory; 0 for all. Changes nothing but rounding."""
+    micro_batch: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Rows that go through the model at once; 0 for all. "auto" takes all, or where memory is short as many
+    as fit, measured when the run begins and kept from then on. Changes nothing but rounding."""
+    recompute: bool = False
+    """Blocks keep only what goes into them and are computed again for the gradient (Chen et al., 2016): less
+    memory, more time, the same result to the bit. Not for recurrent models."""
     clip: float = Field(1.0, ge=0)
     """Largest norm of the gradient (Pascanu et al., 2013); longer ones are shortened to it, 0 for never."""
 
@@ -92,9 +96,10 @@ class TrainSettings(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainSettings":
-        if self.compute.micro_batch > self.batch:
+        rows = self.compute.micro_batch
+        if rows != "auto" and rows > self.batch:
             raise ValueError(
-                f"compute.micro_batch = {self.compute.micro_batch} rows is more than batch = {self.batch}: "
+                f"compute.micro_batch = {rows} rows is more than batch = {self.batch}: "
                 "a step is cut into micro-batches. Lower it, or raise batch."
             )
         return self
@@ -118,7 +123,7 @@ class TrainSettings(Settings):
             tokenizer=tokenizer,
             window=self.window,
             batch=self.batch,
-            micro_batch=self.compute.micro_batch,
+            micro_batch=0 if self.compute.micro_batch == "auto" else self.compute.micro_batch,
             seed=seed,
             packed="packed" in gives,
             settings=self.loader,

@@ -52,6 +52,8 @@ class RunState:
     bad_in_a_row: int = 0
     """Non-finite steps since the last finite one."""
     best: Best | None = None
+    micro_batch: int | None = None
+    """Rows that go through the model at once, 0 for all, once that is settled."""
     evaluated: int = -1
     """The step of the last evaluation."""
     tally: dict[str, float] = field(default_factory=dict)
@@ -163,11 +165,12 @@ def unflattened(skeleton: Any, tensors: Mapping[str, Tensor], device: torch.devi
 
 
 def detached(state: Any) -> Any:
-    """Carried state without its history: gradients stop at the edge of a window."""
+    """Carried state without its history: gradients stop at the edge of a window. Named tuples become plain
+    ones, which a checkpoint can hold."""
     if isinstance(state, Tensor):
         return state.detach()
     if isinstance(state, list | tuple):
-        return type(state)(detached(part) for part in state)
+        return (list if isinstance(state, list) else tuple)(detached(part) for part in state)
     if isinstance(state, dict):
         return {key: detached(part) for key, part in state.items()}
     return state

@@ -1,0 +1,102 @@
+"""How much memory there is: on a GPU, or of this process's main memory, within all limits that it has."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+__all__ = ["free_memory", "said", "whole_memory"]
+
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process can get now; 0 where the system does not say.
+
+    On a CPU the least of what is available (`MemAvailable`: free, or held by files that can be read again),
+    what the limits of its control groups leave, and what its limit of addresses (`ulimit -v`) leaves.
+    """
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    if device.type != "cpu" or not (available := _field("meminfo", "MemAvailable")):
+        return 0
+    left = [limit - used for limit, used in _limits()]
+    return max(0, min(available, *left, *_addresses()))
+
+
+def whole_memory(device: torch.device, *, swap: bool = True) -> int:
+    """Bytes that there would be for this process if nothing else ran, with what can be swapped out; 0 where
+    the system does not say. More cannot be had."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    if device.type != "cpu" or not (total := _field("meminfo", "MemTotal")):
+        return 0
+    more = _field("meminfo", "SwapTotal") if swap else 0
+    return min(total, *(limit for limit, _ in _limits())) + more
+
+
+def said(size: float) -> str:
+    """A size for people: 1536 MiB is `1.5 GiB`."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit != "MiB" or size >= 10 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def _limits() -> Iterator[tuple[int, int]]:
+    """The limit of every control group that this process is in, and what the group uses of it: version 2, and
+    the process's own group in version 1. Files that can be read again are not counted as used."""
+    yield (sys.maxsize, 0)
+    for group in _groups():
+        for limit, used, cache in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            most = _lines(group / limit)
+            if most and most[0].isdigit() and int(most[0]) < 1 << 60:  # version 1 says "none" by 2⁶³
+                now = _lines(group / used)
+                stale = [
+                    int(v)
+                    for n, _, v in (x.partition(" ") for x in _lines(group / "memory.stat"))
+                    if n == cache
+                ]
+                yield int(most[0]), max(0, int(now[0]) - sum(stale)) if now else 0
+
+
+def _groups() -> Iterator[Path]:
+    """The folders of the control groups that this process is in, from its own to the root."""
+    for line in _lines(PROC / "self/cgroup"):
+        _, kinds, path = line.split(":", 2)
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        inside = Path(path.lstrip("/"))
+        root = CGROUPS / "memory" if kinds else CGROUPS
+        for group in (inside, *inside.parents):
+            yield root / group
+
+
+def _addresses() -> Iterator[int]:
+    """What is left of the process's limit of addresses, if it has one."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        yield limit - _field("self/status", "VmSize")
+
+
+def _field(file: str, name: str) -> int:
+    """A size in a table of /proc, in bytes; 0 where there is none."""
+    found = (line.split() for line in _lines(PROC / file) if line.startswith(f"{name}:"))
+    return next((int(words[1]) * 1024 for words in found), 0)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
