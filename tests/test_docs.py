@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
+    if ".venv" not in path.parts
 )
 CHECKED = {"python", "toml", "console", "text", ""}
 

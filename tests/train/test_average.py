@@ -39,7 +39,9 @@ def test_it_is_the_mean_that_it_promises(tmp_path: Path) -> None:
     """Update i of n counts (i/n)^(γ + 1) − ((i − 1)/n)^(γ + 1): for a share of ½ as much as any other. The
     fourth step is skipped, and is no update."""
     for share in (0.2, 0.5):
-        trainer = tiny.trainer(tmp_path / str(share), f"schedule.average={share}", objective=Breaking(at=3))
+        trainer = tiny.trainer(
+            tmp_path / str(share), f"schedule.average={share}", objective=Breaking(at=4)
+        )  # the first is the trial
         taken = noting(trainer)
         trainer.run()
         del taken[3]
@@ -97,7 +99,7 @@ def test_a_run_goes_on_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_a_step_that_changed_nothing_is_no_step_of_it(tmp_path: Path) -> None:
-    trainer = tiny.trainer(tmp_path, ON, "budget.steps=6", objective=Breaking(at=3))
+    trainer = tiny.trainer(tmp_path, ON, "budget.steps=6", objective=Breaking(at=4))  # the first is the trial
     before: list[str] = []
     trainer.periodic.append((1, lambda t: before.append(tiny.digest(t.models["average"]))))
     trainer.run()

@@ -210,7 +210,7 @@ def ran_out(error: RuntimeError, room: Room | None, rows: int) -> TrainingError 
 def of(trainer: "Trainer", trained: Mapping[str, Any]) -> Room:
     """What there is for a trainer of these networks, and the ways to measure what its steps need."""
     settings = trainer.settings
-    groups = parameter_groups(trained, settings.optimizer.decay)
+    groups = parameter_groups(trained, trainer.settled.decay)
     made = cache(partial(template, trainer.plan))
 
     def measure(rows: int) -> int:
