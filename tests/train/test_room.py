@@ -190,6 +190,15 @@ def test_a_trial_changes_nothing(tmp_path: Path, kind: str, monkeypatch: pytest.
         torch.set_printoptions(profile="default")
 
 
+def test_a_matrix_that_is_laid_out_for_the_gru_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a tensor that does not say where it lies."""
+    monkeypatch.setattr("telos.models._fused.SMALL", 0)
+    made = tiny.trainer(tmp_path, model="gru", folder=None)
+    assert room.of(made, made._trained()).measure(2) > 0
+
+
 @pytest.mark.parametrize(("name", "model"), [("masked", "encoder"), ("span", "encoder_decoder")])
 def test_rows_to_measure_by_are_full(tmp_path: Path, name: str, model: str) -> None:
     """By the window on both sides, and each is asked as much as those that they are made of."""

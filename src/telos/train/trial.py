@@ -105,10 +105,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        given = {self._key(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        given = {self._key(x) for x in _plain((args, kwargs))}
         answer = operation(*args, **(kwargs or {}))
-        for made in tree_leaves(answer):
-            if isinstance(made, Tensor) and self._key(made) not in given:
+        for made in _plain(answer):
+            if self._key(made) not in given:
                 self._count(made)
         return answer
 
@@ -129,6 +129,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _gone(self, key: int, size: int) -> None:
         del self._alive[key]
         self.now -= size
+
+
+def _plain(tree: object) -> list[Tensor]:
+    """Its tensors but for those that oneDNN has laid out, which are small and do not say where they lie."""
+    return [x for x in tree_leaves(tree) if isinstance(x, Tensor) and x.layout == torch.strided]
 
 
 @contextmanager
