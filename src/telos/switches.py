@@ -14,7 +14,8 @@ from telos.errors import ConfigError
 __all__ = ["NAMES", "on", "turn_off", "without"]
 
 NAMES: dict[str, str] = {
-    "recurrent": "GRU layers on a CPU by our own passes, forward and backward, in place of PyTorch's"
+    "norms": "root mean square norms on a CPU by our own passes, forward and backward",
+    "recurrent": "GRU layers on a CPU by our own passes, forward and backward, in place of PyTorch's",
 }
 """What there is to turn off."""
 _off: set[str] = set()

@@ -30,6 +30,7 @@ from telos.models._base import Initial, Model, Sizes
 from telos.models._experts import ExpertBlock, Experts, Routed, balanced
 from telos.models._heads import build_heads, head_counts
 from telos.models._layers import Attention, Block, Gelu, LevelHeads, SwiGlu
+from telos.models._norm import RmsNorm
 from telos.models._transformer import Heads, Local, Positions, Transformer, check_heads, dropped, short
 
 __all__ = ["Decoder", "Experts", "Feed", "Heads", "Local", "Norm", "Positions"]
@@ -146,7 +147,7 @@ class Decoder(Model):
 
     def norm_maker(self, width: int) -> Callable[[], nn.Module]:
         """Makes one norm of the description's kind."""
-        kind = nn.LayerNorm if self.bias else nn.RMSNorm
+        kind = nn.LayerNorm if self.bias else RmsNorm
         return lambda: kind(width, eps=self.norm.epsilon)
 
 

@@ -37,6 +37,7 @@ from telos.config import Settings
 from telos.models._base import Initial, Model, Network, Sizes
 from telos.models._heads import Scaled, build_heads, head_counts
 from telos.models._layers import Past
+from telos.models._norm import RmsNorm
 from telos.models._relative import (
     Attend,
     GatedGelu,
@@ -185,9 +186,9 @@ class EncoderDecoder(Model):
         kind = GatedGelu if self.feed.kind == "geglu" else Relu
         return kind(self.width, self.feed_width, self.dropout)
 
-    def norm(self) -> nn.RMSNorm:
+    def norm(self) -> RmsNorm:
         """One norm."""
-        return nn.RMSNorm(self.width, eps=EPSILON)
+        return RmsNorm(self.width, eps=EPSILON)
 
 
 class Memory(NamedTuple):

@@ -32,6 +32,7 @@ from torch.nn import functional
 
 from telos.models._base import Initial, Model, Sizes
 from telos.models._heads import build_heads, head_counts
+from telos.models._norm import RmsNorm
 from telos.models._runs import Runs, RunsNetwork, State, convolve
 
 __all__ = ["StateSpace"]
@@ -122,7 +123,7 @@ class Mixer(nn.Module):
         self.fading = nn.Parameter(torch.empty(model.heads))
         self.step_bias = nn.Parameter(torch.empty(model.heads))
         self.skip = nn.Parameter(torch.empty(model.heads))
-        self.norm = nn.RMSNorm(model.inner, eps=EPSILON)
+        self.norm = RmsNorm(model.inner, eps=EPSILON)
         self.outward = nn.Linear(model.inner, model.width, bias=False)
 
     def forward(self, x: Tensor, runs: Runs, state: State) -> tuple[Tensor, State]:
@@ -207,9 +208,9 @@ class StateSpaceNetwork(RunsNetwork):
         super().__init__()
         self.model, self.depth, self.dropout = model, model.depth, model.dropout
         self.embedding = nn.Embedding(sizes.vocabulary, model.width)
-        self.norms = nn.ModuleList(nn.RMSNorm(model.width, eps=EPSILON) for _ in range(model.depth))
+        self.norms = nn.ModuleList(RmsNorm(model.width, eps=EPSILON) for _ in range(model.depth))
         self.mixers = nn.ModuleList(Mixer(model) for _ in range(model.depth))
-        self.norm = nn.RMSNorm(model.width, eps=EPSILON)
+        self.norm = RmsNorm(model.width, eps=EPSILON)
         tied = self.embedding if model.tied else None
         self.heads = build_heads(sizes.heads, model.width, sizes.loss, tied=tied)
 
