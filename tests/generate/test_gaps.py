@@ -31,7 +31,7 @@ TEXTS = {(before, after): before + after for before in SIDES for after in SIDES}
 WINDOW = 24
 GREEDY = GenerateSettings(temperature=0, length=6)
 LEARNERS: dict[str, tuple[Objective, str, int, int]] = {
-    "infill": (Infill(rate=1.0), "decoder", 6, 800),
+    "infill": (Infill(rate=1.0), "decoder", 6, 500),
     "span": (Span(density=0.5, length=2.0, marks=2), "encoder_decoder", 6, 250),
     "masked": (Masked(rate=0.5), "encoder", 2, 250),
     "hybrid": (Hybrid(masked=Masked(rate=0.5), share=0.8), "decoder", 2, 250),

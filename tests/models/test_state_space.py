@@ -120,8 +120,7 @@ def test_the_state_of_a_row_is_that_of_its_last_document() -> None:
 
 
 def test_gradients_are_those_of_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a head forgets at once, so that differences of logarithms are large. There float32 is off by
-    up to 6e-4 of a gradient, for some texts, whichever norm the blocks have."""
+    """Also where a head forgets at once, so that differences of logarithms are large."""
     monkeypatch.setattr(state_space, "CHUNK", 4)
     found = []
     for kind in (torch.float32, torch.float64):
@@ -132,7 +131,7 @@ def test_gradients_are_those_of_float64(monkeypatch: pytest.MonkeyPatch) -> None
         found.append([p.grad.double() for p in network.parameters() if p.grad is not None])
     assert all(bool(torch.isfinite(gradient).all()) for gradient in found[0])
     for single, double in zip(*found, strict=True):
-        assert (single - double).norm() <= 1e-3 * double.norm() + 1e-7
+        assert (single - double).norm() <= 1e-4 * double.norm() + 1e-7
 
 
 def test_carrying_under_bfloat16() -> None:

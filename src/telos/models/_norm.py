@@ -40,8 +40,7 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        scale: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        scale = scale.square_().div_(len(weight)).add_(eps).rsqrt_()
+        scale: Tensor = x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
         return (x * scale).mul_(weight)
 
