@@ -10,23 +10,20 @@ whether it is better than a bigram's on the same documents; a pseudo-likelihood 
 and is shown apart.
 """
 
-import argparse
 import json
 import math
-import os
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from harness.compared import Given, arguments, run
 from numpy.typing import NDArray
 
-from telos.compare import compare, load_comparison
 from telos.data.shards import Shards
 from telos.measure import sampled
 from telos.opened import open_run
-from telos.train.display import Quiet
 
 HERE = Path(__file__).parent
 FILES = {"path": "train", "validation": "valid", "test": "test"}
@@ -100,23 +97,12 @@ def verdict(kind: str, bits: float, bigram: float) -> str:
     return "beats the bigram" if bits < bigram else "does not beat the bigram"
 
 
-class _Said(Quiet):
-    def say(self, text: str) -> None:
-        print(text, flush=True)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser = arguments(__doc__)
     parser.add_argument("--comparison", default="every-objective")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("TELOS_DATA", "../shared/data")))
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("overrides", nargs="*")
-    given = parser.parse_args()
+    given = parser.parse_args(namespace=Given())
     files = [f"base.data.{key}={given.data}/wikitext-2/{name}.txt.xz" for key, name in FILES.items()]
-    comparison = load_comparison(
-        HERE / "comparisons" / f"{given.comparison}.toml", [*files, *given.overrides]
-    )
-    compared = compare(comparison, given.runs, device="cpu", display=_Said())
+    comparison, compared = run(given.comparison, files, given)
     first = compared.cells[0]
     folder = given.runs / comparison.name / f"{first.name}-{first.seed}"
     bigram = bigram_loss(folder, comparison.measure.tokens)
