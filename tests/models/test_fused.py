@@ -58,7 +58,7 @@ def test_a_matrix_laid_out_for_it_gives_the_same(monkeypatch: pytest.MonkeyPatch
 
 def test_the_gradients_are_those_of_differences() -> None:
     x, start, kernel, _ = layer(torch.float64, rows=2, places=3, inward=2, width=3)
-    torch.autograd.gradcheck(lambda a, b, *c: _fused.gru(a, b, list(c)), (x, start, *kernel))
+    assert torch.autograd.gradcheck(lambda a, b, *c: _fused.gru(a, b, list(c)), (x, start, *kernel))
 
 
 @pytest.mark.parametrize("small", [0, 1 << 20])

@@ -109,7 +109,7 @@ def test_the_scan_gives_the_gradients_of_differences() -> None:
     torch.manual_seed(0)
     fade, add = torch.rand(2, 7, 2, dtype=torch.float64), torch.randn(2, 7, 2, dtype=torch.float64)
     start = torch.randn(2, 2, dtype=torch.float64)
-    torch.autograd.gradcheck(scan, tuple(x.requires_grad_() for x in (fade, add, start)))
+    assert torch.autograd.gradcheck(scan, tuple(x.requires_grad_() for x in (fade, add, start)))
 
 
 @pytest.mark.parametrize("training", [False, True])
