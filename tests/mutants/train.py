@@ -33,12 +33,12 @@ STOPPED = f"{RESUME}test_stopped_at_any_step_a_run_goes_on_as_if_it_had_not_been
 @mutant(kills=f"{LOOP}test_a_step_does_not_depend_on_how_it_is_cut", trap=1)
 def divided_by_one_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step is divided by what its first micro-batch was asked."""
-    monkeypatch.setattr(loop, "_total", lambda parts: dict(next(iter(parts))))
+    monkeypatch.setattr(loop, "total", lambda parts: dict(next(iter(parts))))
 
 
 @mutant(kills=f"{LOOP}test_each_term_has_its_denominator_and_its_coefficient", trap=1)
 def one_denominator_for_all_terms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_owner", lambda term, denominators: next(iter(denominators)))
+    monkeypatch.setattr(loop, "owner", lambda term, denominators: next(iter(denominators)))
 
 
 @mutant(kills=f"{LOOP}test_the_logged_loss_is_what_evaluation_would_say", trap=3)
@@ -143,12 +143,12 @@ def state_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{LOOP}test_the_history_of_carried_state_does_not_grow", trap=28)
 def history_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.models import gru
+    from telos.models import _recurrent
 
     def collected(names: tuple[str, ...], after: list[list[Tensor]]) -> dict[str, Tensor]:
         return {name: torch.stack([layer[k] for layer in after], 1) for k, name in enumerate(names)}
 
-    monkeypatch.setattr(gru, "_collected", collected)
+    monkeypatch.setattr(_recurrent, "collected", collected)
     monkeypatch.setattr(loop, "detached", lambda state: state)
 
 
