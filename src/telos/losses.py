@@ -14,10 +14,10 @@ so that the logits of a batch never exist as a whole; the gradients are made on 
 rows' logits are at hand.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -25,7 +25,14 @@ from torch.nn import functional
 from telos.batch import Soft
 from telos.config import Settings
 
-__all__ = ["LossSettings", "Sums", "cross_entropy", "linear_cross_entropy", "linear_logits"]
+__all__ = [
+    "LossSettings",
+    "Sums",
+    "cross_entropy",
+    "linear_cross_entropy",
+    "linear_logits",
+    "plain_cross_entropy",
+]
 
 CHUNK = 1 << 23
 """Logits multiplied out at once: 16 MiB in bfloat16. The weight's gradient is added to once per chunk."""
@@ -44,6 +51,21 @@ class LossSettings(Settings):
     zero (Chowdhery et al., 2022); logged apart, as `term.z`."""
     soft_cap: float = Field(0.0, ge=0)
     """Logits become cap · tanh(logits / cap), in training and evaluation; 0 for none (Gemma Team, 2024)."""
+    cutoffs: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Ids at which groups of ever rarer tokens begin, in training and evaluation: a group is multiplied out
+    only where the answer is in it (Grave et al., 2017). For large vocabularies whose ids go from frequent to
+    rare; [] for none."""
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> "LossSettings":
+        if list(self.cutoffs) != sorted(set(self.cutoffs)):
+            raise ValueError(f"cutoffs must ascend, not {list(self.cutoffs)}")
+        others = [name for name in ("smoothing", "z", "soft_cap") if getattr(self, name)]
+        if self.cutoffs and others:
+            raise ValueError(
+                f"cutoffs leave most logits out, and {' and '.join(others)} would need them all; take one"
+            )
+        return self
 
 
 class Sums(NamedTuple):
@@ -112,6 +134,16 @@ def linear_cross_entropy(
     )
     entropy, z = _apply(hidden, weight, bias, target, row_weight, plan)
     return Sums(entropy, z if plan.z else None)
+
+
+def plain_cross_entropy(
+    logits: Tensor, target: Tensor, row_weight: Tensor, *, negative: bool = False, soft: Soft | None = None
+) -> Tensor:
+    """The same sum, where all logits (K, V) are there already; differentiable in them."""
+    plan = _Plan(smoothing=0.0, z=0.0, soft_cap=0.0, negative=negative, product=logits.dtype, soft=soft)
+    truth = target if soft is None else soft.of(slice(0, len(logits)))
+    ((entropy, _),) = _terms(logits, truth, row_weight.to(logits.dtype).unsqueeze(1), plan, False)
+    return entropy
 
 
 class _Plan(NamedTuple):

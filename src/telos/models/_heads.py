@@ -6,13 +6,17 @@ all places never exist. Every weight of a head is used inside its `forward`.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from telos.batch import Asked, HeadSpec
+from telos.errors import ConfigError
+from telos.grouped import Table, grouped_cross_entropy, grouped_logits, share_multiplied
 from telos.losses import LossSettings, linear_cross_entropy, linear_logits
+from telos.models._base import Sizes
 
 __all__ = [
     "Ahead",
@@ -85,6 +89,45 @@ class TokenHead(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, width) → (…, outputs), float32."""
         return linear_logits(self.transform(hidden), self.table, self.offsets, self.loss.soft_cap)
+
+
+class GroupedHead(TokenHead):
+    """The same for a vocabulary in groups (see `telos.grouped`), which have a vector each."""
+
+    def __init__(
+        self, width: int, outputs: int, loss: LossSettings, *, bias: bool = False, **parts: Any
+    ) -> None:
+        super().__init__(width, outputs, loss, bias=bias, **parts)
+        if loss.cutoffs[-1] >= outputs:
+            raise ConfigError(
+                f"loss.cutoffs: the vocabulary has {outputs} tokens, so no group can begin at "
+                f"{loss.cutoffs[-1]}. Take smaller ids, or leave cutoffs out."
+            )
+        count = len(loss.cutoffs)
+        self.groups = nn.Parameter(torch.empty(count, width))
+        self.group_bias = nn.Parameter(torch.empty(count)) if bias else None
+
+    def forward(self, hidden: Tensor, asked: Asked) -> dict[str, Tensor]:
+        """The sum for the places `hidden` (K, width) under `term`."""
+        return {
+            asked.term: grouped_cross_entropy(
+                self.transform(hidden),
+                self.grouped,
+                asked.target,
+                asked.weight,
+                negative=asked.negative,
+                soft=asked.soft,
+            )
+        }
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(…, width) → (…, outputs), float32: of all that differ by a constant, the logarithms of q."""
+        return grouped_logits(self.transform(hidden), self.grouped)
+
+    @property
+    def grouped(self) -> Table:
+        """The weights as they are."""
+        return Table(self.table, self.offsets, self.groups, self.group_bias, self.loss.cutoffs)
 
 
 class ClassHead(TokenHead):
@@ -184,7 +227,7 @@ def build_heads(
             shared = tied if tied is not None and tied.num_embeddings == spec.outputs else None
             made = _after(Ahead(width) if spec.ahead else None, transform(spec))
             inside = tied.embedding_dim if tied is not None else width
-            heads[spec.name] = TokenHead(
+            heads[spec.name] = (GroupedHead if loss.cutoffs else TokenHead)(
                 inside, spec.outputs, loss, tied=shared, bias=bias, transform=made, ahead=spec.ahead
             )
     return heads
@@ -196,21 +239,24 @@ def _after(first: nn.Module | None, second: nn.Module | None) -> nn.Module | Non
 
 
 def head_counts(
-    specs: Sequence[HeadSpec], width: int, *, tied_rows: int = 0, bias: bool = False, embedding: int = 0
+    sizes: Sizes, width: int, *, tied: bool = False, bias: bool = False, embedding: int = 0
 ) -> tuple[int, int]:
     """(parameters of the heads, weights that multiply), in closed form and without a model's own transforms;
     a tied weight only multiplies.
 
-    `tied_rows` is the rows of the embedding that token heads share, or 0; `embedding` is what their
-    projections read, or 0 for `width`.
+    `tied` heads for tokens share the embedding; `embedding` is what their projections read, or 0 for `width`.
+    Where the vocabulary is in groups, weights that multiply are expected ones (`grouped.share_multiplied`).
     """
     parameters = multiplied = 0
-    for spec in specs:
+    cutoffs = sizes.loss.cutoffs
+    for spec in sizes.heads:
+        tokens = spec.kind == "tokens"
         rows = 1 if spec.kind == "marks" else spec.outputs
-        matrix = rows * ((embedding or width) if spec.kind == "tokens" else width)
+        matrix = rows * ((embedding or width) if tokens else width)
         layer = width**2 if spec.ahead else 0
-        multiplied += matrix + layer
-        shared = spec.kind == "tokens" and tied_rows == spec.outputs
-        biased = bias or spec.kind != "tokens"
-        parameters += (0 if shared else matrix) + layer + (rows if biased else 0)
+        groups = len(cutoffs) if tokens else 0
+        multiplied += round(matrix * (share_multiplied(cutoffs, rows) if groups else 1)) + layer
+        shared = tied and tokens and spec.outputs == sizes.vocabulary
+        parameters += (0 if shared else matrix) + layer + groups * (matrix // rows)
+        parameters += rows + groups if bias or not tokens else 0
     return parameters, multiplied

@@ -113,11 +113,11 @@ class Decoder(Model):
         level = 2 * each * self.head_width if self.heads.normed else 0
         block = matrices + (biases if self.bias else 0) + 2 * norm + level
         places = sizes.window * self.width if self.positions.kind == "learned" else 0
-        heads, _ = head_counts(sizes.heads, self.width, tied_rows=sizes.vocabulary if self.tied else 0)
+        heads, _ = head_counts(sizes, self.width, tied=self.tied)
         return sizes.vocabulary * self.width + places + self.depth * block + norm + heads
 
     def flops_per_token(self, sizes: Sizes) -> int:
-        _, heads = head_counts(sizes.heads, self.width)
+        _, heads = head_counts(sizes, self.width)
         pairs = self.heads.pairs(self.depth, sizes.window)
         attention = (
             12 * self.width * pairs // sizes.window // 2

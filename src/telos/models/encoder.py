@@ -145,16 +145,14 @@ class Encoder(Model):
         block = matrices + (biases if self.bias else 0) + 2 * norm + level
         places = sizes.window if self.positions.kind == "learned" else 0
         tables = (sizes.vocabulary + self.embedding.types + places) * inside + self._widening()
-        heads, _ = head_counts(
-            sizes.heads, self.width, tied_rows=sizes.vocabulary, bias=True, embedding=inside
-        )
+        heads, _ = head_counts(sizes, self.width, tied=True, bias=True, embedding=inside)
         transforms = sum(self._transform_count(spec) for spec in sizes.heads)
         # with pre, one more norm stands at the end, but one less within
         return tables + each * inside + self.depth * block + heads + transforms
 
     def flops_per_token(self, sizes: Sizes) -> int:
         """As if every place were asked: a masked objective asks a seventh, and spends less in its heads."""
-        _, heads = head_counts(sizes.heads, self.width, embedding=self.embedding_width)
+        _, heads = head_counts(sizes, self.width, embedding=self.embedding_width)
         transforms = sum(self.width * self._outward(spec) for spec in sizes.heads)
         ends = heads + transforms + (self.width * self.embedding_width if self.widened else 0)
         attention = 12 * self.width * self.heads.pairs(self.depth, sizes.window) // sizes.window

@@ -158,12 +158,12 @@ class EncoderDecoder(Model):
         encoder, decoder = self._weights()
         norms = self.width * (2 * self.depth.encoder + 3 * self.decoder_depth + 2)
         tables = 2 * self.relative.buckets * self.heads.count
-        heads, _ = head_counts(sizes.heads, self.width, tied_rows=sizes.vocabulary if self.tied else 0)
+        heads, _ = head_counts(sizes, self.width, tied=self.tied)
         return sizes.vocabulary * self.width + encoder + decoder + norms + tables + heads
 
     def flops_per_token(self, sizes: Sizes) -> int:
         """Of a token of the main side together with one of the source: a full row has as many of either."""
-        _, heads = head_counts(sizes.heads, self.width)
+        _, heads = head_counts(sizes, self.width)
         # the encoder's places see the whole source, the decoder's all of it and half of their own side
         windows = 2 * self.depth.encoder + 3 * self.decoder_depth
         return 6 * (sum(self._weights()) + heads) + 6 * self.inner * sizes.window * windows

@@ -65,14 +65,13 @@ class Gru(Model):
         return self.projection
 
     def parameter_count(self, sizes: Sizes) -> int:
-        tied_rows = sizes.vocabulary if self.tied else 0
         outward = self.projected or self.width
-        heads, _ = head_counts(sizes.heads, outward, tied_rows=tied_rows, bias=True)
+        heads, _ = head_counts(sizes, outward, tied=self.tied, bias=True)
         biases = 2 * GATES[self.cell] * self.width * self.depth
         return sizes.vocabulary * self.embedding + self._recurrent_weights() + biases + heads
 
     def flops_per_token(self, sizes: Sizes) -> int:
-        _, heads = head_counts(sizes.heads, self.projected or self.width)
+        _, heads = head_counts(sizes, self.projected or self.width)
         return 6 * (self._recurrent_weights() + heads)
 
     def _recurrent_weights(self) -> int:

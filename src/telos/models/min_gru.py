@@ -77,11 +77,11 @@ class MinGru(Model):
 
     def parameter_count(self, sizes: Sizes) -> int:
         block = self._matrices() + self.width * (self.convolution + 1) + 2 * self.inner + 2 * self.width
-        heads, _ = head_counts(sizes.heads, self.width, tied_rows=sizes.vocabulary if self.tied else 0)
+        heads, _ = head_counts(sizes, self.width, tied=self.tied)
         return sizes.vocabulary * self.width + self.depth * block + self.width + heads
 
     def flops_per_token(self, sizes: Sizes) -> int:
-        _, heads = head_counts(sizes.heads, self.width)
+        _, heads = head_counts(sizes, self.width)
         return 6 * (self.depth * (self._matrices() + self.width * self.convolution) + heads)
 
     def _matrices(self) -> int:

@@ -127,8 +127,7 @@ class RecurrentEncoderDecoder(Model):
         return 0 if self.attention.score == "general" else self.attention.width or self.width
 
     def parameter_count(self, sizes: Sizes) -> int:
-        tied_rows = sizes.vocabulary if self.tied else 0
-        heads, _ = head_counts(sizes.heads, self.outward, tied_rows=tied_rows, bias=True)
+        heads, _ = head_counts(sizes, self.outward, tied=self.tied, bias=True)
         layers = 2 * self.depth.encoder + self.decoder_depth
         biases = 2 * GATES[self.cell] * self.width * layers
         rest = self._bridge() + self.hidden_layer + biases
@@ -136,7 +135,7 @@ class RecurrentEncoderDecoder(Model):
 
     def flops_per_token(self, sizes: Sizes) -> int:
         """Of a token of the main side together with one of the source: a full row has as many of either."""
-        _, heads = head_counts(sizes.heads, self.outward)
+        _, heads = head_counts(sizes, self.outward)
         scores = self.hidden_layer or self.width
         pairs = sizes.window * (scores + 2 * self.width)  # each place sees the whole source
         return 6 * (self._weights() + heads + pairs) + 6 * self._bridge() // sizes.window

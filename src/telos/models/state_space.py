@@ -93,14 +93,14 @@ class StateSpace(Model):
     def parameter_count(self, sizes: Sizes) -> int:
         convolution = self.convolved * (self.convolution + 1)
         block = self._matrices() + convolution + 3 * self.heads + self.inner + self.width
-        heads, _ = head_counts(sizes.heads, self.width, tied_rows=sizes.vocabulary if self.tied else 0)
+        heads, _ = head_counts(sizes, self.width, tied=self.tied)
         return sizes.vocabulary * self.width + self.depth * block + self.width + heads
 
     def flops_per_token(self, sizes: Sizes) -> int:
         """Weights that multiply, and the products of a chunk: with the chunk's places, and with the state."""
         chunk = min(CHUNK, sizes.window)
         scan = chunk * (self.state + self.inner) + 2 * self.state * self.inner
-        _, heads = head_counts(sizes.heads, self.width)
+        _, heads = head_counts(sizes, self.width)
         return 6 * (self.depth * (self._matrices() + self.convolved * self.convolution + scan) + heads)
 
     def _matrices(self) -> int:

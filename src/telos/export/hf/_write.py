@@ -45,6 +45,10 @@ def fitting(trained: Trained) -> tuple[str, Architecture]:
     """
     if trained.sizes.loss.soft_cap:
         raise ConfigError("loss.soft_cap: no architecture of Hugging Face's here bends logits so.")
+    if trained.sizes.loss.cutoffs:
+        raise ConfigError(
+            "loss.cutoffs: no architecture of Hugging Face's here has its vocabulary in groups."
+        )
     every = {name: find(hf, name, Architecture)() for name in names(hf)}
     reasons = []
     for name, architecture in every.items():
