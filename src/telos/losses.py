@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from telos.batch import Soft
-from telos.config import Settings
+from telos.config import Lax, Settings
 
 __all__ = [
     "LossSettings",
@@ -51,7 +51,7 @@ class LossSettings(Settings):
     zero (Chowdhery et al., 2022); logged apart, as `term.z`."""
     soft_cap: float = Field(0.0, ge=0)
     """Logits become cap · tanh(logits / cap), in training and evaluation; 0 for none (Gemma Team, 2024)."""
-    cutoffs: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    cutoffs: Annotated[tuple[Annotated[int, Field(ge=1, strict=True)], ...], Lax] = ()
     """Ids at which groups of ever rarer tokens begin, in training and evaluation: a group is multiplied out
     only where the answer is in it (Grave et al., 2017). For large vocabularies whose ids go from frequent to
     rare; [] for none."""

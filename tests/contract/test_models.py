@@ -344,7 +344,9 @@ def test_dropout_rests_in_evaluation_and_wakes_in_training(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("modifier", [{"smoothing": 0.1}, {"z": 0.01}, {"soft_cap": 0.01}, {"cutoffs": (5, 20)}])
+@pytest.mark.parametrize(
+    "modifier", [{"smoothing": 0.1}, {"z": 0.01}, {"soft_cap": 0.01}, {"cutoffs": (5, 20)}]
+)
 def test_modifiers_of_the_loss_reach_its_head(name: str, modifier: dict[str, Any]) -> None:
     """Trap 39: no setting of the loss is dropped on the way, and those of training rest in evaluation."""
     batch = batch_of(16)
