@@ -25,6 +25,7 @@ from telos.export.hf._base import Architecture, to_theirs
 from telos.export.hf._case import Case, case, ours_say, rows_of, theirs_say
 from telos.export.hf._source import describe, load
 from telos.find import find
+from telos.losses import LossSettings
 from telos.models._base import Model, Network, Sizes
 from telos.models._initial import initialise
 from telos.objectives.causal import Causal
@@ -313,6 +314,15 @@ def test_an_export_that_says_something_else_fails_and_leaves_nothing(
     with pytest.raises(ExportError, match="says something else"):
         write("hf", trained("gpt2"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["soft_cap", "cutoffs"])
+def test_a_head_that_theirs_has_not_is_refused(name: str, tmp_path: Path) -> None:
+    """Left out, the folder would say something else than the run."""
+    loss = LossSettings(**({"soft_cap": 3.0} if name == "soft_cap" else {"cutoffs": (10,)}))
+    right = trained("gpt2")
+    with pytest.raises(ConfigError, match=rf"loss\.{name}: no architecture"):
+        write("hf", replace(right, sizes=right.sizes._replace(loss=loss)), tmp_path / "out")
 
 
 def test_what_is_no_architecture_of_theirs_is_refused_by_name(tmp_path: Path) -> None:
