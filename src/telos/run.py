@@ -123,7 +123,12 @@ def _train(
         models=networks,
         objective=objective,
         plan=settings.plan(
-            corpus=corpus, objective=objective, tokenizer=tokenizer, seed=recipe.seed, gives=gives
+            corpus=corpus,
+            objective=objective,
+            tokenizer=tokenizer,
+            seed=recipe.seed,
+            gives=gives,
+            tokens=int(prepared.card.splits["train"]["tokens"]),
         ),
         settings=settings,
         folder=folder / "checkpoints",
@@ -139,10 +144,11 @@ def _train(
         **hardware(device),
         "precision": trainer.state.precision,
         "parameters": recipe.model.parameter_count(sizes),
+        "batch": trainer.plan.batch,
         **trainer.settled._asdict(),
     }
     if not trainer.finished:
-        machine["micro_batch"] = trainer.make_room() or settings.batch
+        machine["micro_batch"] = trainer.make_room() or trainer.plan.batch
     write_json(folder / "machine.json", machine)
     words = (
         f"{machine['parameters']:,} parameters, {prepared.card.splits['train']['tokens']:,} tokens of text"

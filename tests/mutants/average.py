@@ -151,8 +151,8 @@ def what_the_recipe_says_is_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
 
     settled = loop.settled
 
-    def overruled(settings: Any, plan: Any) -> Any:
+    def overruled(settings: Any, plan: Any, parameters: int) -> Any:
         optimizer = settings.optimizer.model_copy(update={"decay": None})
-        return settled(settings.model_copy(update={"optimizer": optimizer}), plan)
+        return settled(settings.model_copy(update={"optimizer": optimizer}), plan, parameters)
 
     monkeypatch.setattr(loop, "settled", overruled)

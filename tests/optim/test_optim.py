@@ -32,7 +32,7 @@ def adamw_reference(weights: Tensor, gradients: list[Tensor], settings: AdamW, d
         m = settings.betas[0] * m + (1 - settings.betas[0]) * g
         v = settings.betas[1] * v + (1 - settings.betas[1]) * g**2
         m_hat, v_hat = m / (1 - settings.betas[0] ** t), v / (1 - settings.betas[1] ** t)
-        w = w - settings.rate * (m_hat / (v_hat.sqrt() + settings.epsilon) + decay * w)
+        w = w - settings.peak * (m_hat / (v_hat.sqrt() + settings.epsilon) + decay * w)
     return w
 
 
@@ -99,7 +99,7 @@ def test_every_optimizer_steps_at_the_rate_of_its_groups(name: str) -> None:
     network = built("llama")
     settings = read(find(optim, name, Optimizer), {"decay": 0.5})
     optimizer = settings.build(parameter_groups({"main": network}, settings.decay or 0.0))
-    assert {group["lr"] for group in optimizer.param_groups} == {settings.rate}
+    assert {group["lr"] for group in optimizer.param_groups} == {settings.peak}
     network(asked_all(rows_of([drawn(9)]))).sums["tokens"].backward()
     before = {n: p.detach().clone() for n, p in network.named_parameters()}
     for group in optimizer.param_groups:
@@ -107,7 +107,7 @@ def test_every_optimizer_steps_at_the_rate_of_its_groups(name: str) -> None:
     optimizer.step()
     assert all(torch.equal(p, before[n]) for n, p in network.named_parameters())
     for group in optimizer.param_groups:
-        group["lr"] = settings.rate
+        group["lr"] = settings.peak
     optimizer.step()
     assert all(not torch.equal(p, before[n]) for n, p in network.named_parameters())
 

@@ -159,7 +159,7 @@ def test_after_a_checkpoint_without_it_it_begins_with_the_weights_as_they_are(tm
     first.run()
     assert first.settled.average == 0.0 and "average" not in first.models
     again = tiny.trainer(tmp_path, "budget={epochs=9.0}")
-    assert again.settled == (1.0, 0.1) and again.resume() == first.state.step > 0
+    assert again.settled[1:] == (1.0, 0.1) and again.resume() == first.state.step > 0
     assert tiny.digest(again.models["average"]) == tiny.digest(first.models["main"])
     again.run()
     assert tiny.digest(again.models["average"]) != tiny.digest(again.models["main"])

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from telos.data.loader import steps_per_epoch
-from telos.train.defaults import MANY, passes, settled
+from telos.errors import ConfigError
+from telos.objectives.causal import Causal
+from telos.train.defaults import MANY, passes, rate, rows, settled
 from telos.train.loop import Trainer
+from telos.train.settings import BudgetSettings
 from tests.train import tiny
 
 
@@ -42,9 +45,82 @@ def made(folder: Path, *changes: str) -> Trainer:
 def test_the_table(tmp_path: Path, changes: list[str], decay: float, average: float) -> None:
     """And the trainer goes by it."""
     trainer = made(tmp_path, *changes)
-    assert trainer.settled == settled(trainer.settings, trainer.plan) == (decay, average)
+    assert trainer.settled == settled(trainer.settings, trainer.plan, 1000)
+    assert trainer.settled[1:] == (decay, average)
     assert {g["weight_decay"] for g in trainer.optimizer.param_groups if not g.get("spared")} == {decay}
     assert ("average" in trainer.models) == (average > 0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "window", "text", "expected"),
+    [
+        ({"tokens": 400_000}, 128, 0, 7),  # 0.58 · 400000^0.571 = 917 tokens
+        ({"tokens": 3_500_000}, 256, 0, 12),  # 3,168
+        ({"epochs": 4.0}, 256, 875_000, 12),
+        ({"epochs": 4.0, "tokens": 400_000}, 128, 875_000, 7),
+        ({"epochs": 4.0, "tokens": 4_000_000}, 256, 875_000, 12),
+        ({"steps": 436}, 128, 0, 7),  # 436 steps of 917 tokens are 400,000
+        ({"epochs": 4.0}, 256, 0, 32),
+        ({"minutes": 5.0}, 256, 875_000, 32),
+        ({"minutes": 5.0, "tokens": 400_000}, 128, 875_000, 32),
+        ({"tokens": 100}, 256, 0, 1),
+    ],
+)
+def test_rows_of_a_step(budget: dict[str, float], window: int, text: int, expected: int) -> None:
+    """By hand, from Li et al. (2025)."""
+    assert rows(BudgetSettings(**budget), window, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("parameters", "tokens", "expected"),
+    [
+        (10_000_000, 3.5e6, 1.859e-3),
+        (124_000_000, 1e10, 3.568e-3),
+        (1_000_000_000, 1e9, 4.0e-4),
+        (600_000, 4e5, 4e-3),  # the law says 7.1e-3
+        (10**12, 1e6, 2e-4),
+        (0, 1e6, 4e-3),
+    ],
+)
+def test_rate_of_a_model(parameters: int, tokens: float, expected: float) -> None:
+    assert rate(parameters, tokens) == pytest.approx(expected, rel=0.01)
+
+
+def test_the_rate_and_the_rows_are_those_of_the_run(tmp_path: Path) -> None:
+    """Where the recipe leaves them out; what it says stands, and a budget in minutes says nothing."""
+    few = made(tmp_path, "budget={epochs=2.0}", "optimizer={name='adamw'}")
+    inner = sum(
+        p.numel() for n, p in few.models["main"].named_parameters() if n.startswith(("blocks", "norm"))
+    )
+    tokens = 2 * steps_per_epoch(few.plan) * 4 * 16
+    assert few.settled.rate == rate(inner, tokens) != 0.01
+    assert few._set_rate() == pytest.approx(few.settled.rate * 0.25), "one of four steps of warm-up"
+    assert made(tmp_path, "budget={epochs=2.0}").settled.rate == 0.01
+    assert made(tmp_path, "budget={minutes=2.0}", "optimizer={name='adamw'}").settled.rate == 1e-3
+
+
+def test_a_run_keeps_its_rows_when_its_budget_grows(tmp_path: Path) -> None:
+    """They decide where in the text a run stands."""
+    first = tiny.trainer(tmp_path, "budget={steps=4}", batch=3)
+    first.run()
+    assert first.state.batch == 3
+    again = tiny.trainer(tmp_path, "budget={steps=8}", batch=5)
+    assert again.plan.batch == 5 and again.resume() == 4
+    assert again.plan.batch == again.state.batch == 3
+
+
+def test_more_rows_at_once_than_a_step_has_are_refused(tmp_path: Path) -> None:
+    settings = tiny.train_settings("budget={tokens=100}", "compute.micro_batch=2").model_copy(
+        update={"batch": None}
+    )
+    with pytest.raises(ConfigError, match=r"micro_batch = 2 rows is more than batch = 1"):
+        settings.plan(
+            corpus=tiny.corpus(tmp_path, Causal().cut(16)),
+            objective=Causal(),
+            tokenizer=tiny.vocabulary(),
+            seed=0,
+            gives=frozenset(),
+        )
 
 
 def test_how_often_a_budget_reads_the_text(tmp_path: Path) -> None:

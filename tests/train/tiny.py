@@ -6,6 +6,7 @@ import multiprocessing
 import random
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,11 @@ def trainer(
     objective: Objective | None = None,
     partners: Mapping[str, nn.Module] | None = None,
     documents: list[str] | None = None,
+    batch: int | None = None,
     **rest: Any,
 ) -> Trainer:
-    """A trainer in the folder `root`, with dotted changes of the train settings."""
+    """A trainer in the folder `root`, with dotted changes of the train settings; `batch` is what the loader's
+    plan has in place of theirs."""
     objective = Causal() if objective is None else objective
     settings = train_settings(*changes)
     main = network(model, objective, settings.window)
@@ -100,6 +103,7 @@ def trainer(
         seed=7,
         gives=find(models, model, Model).gives,
     )
+    plan = plan if batch is None else replace(plan, batch=batch)
     rest.setdefault("folder", root / "checkpoints")
     everyone = {"main": main, **(partners or {})}
     return Trainer(models=everyone, objective=objective, plan=plan, settings=settings, **rest)

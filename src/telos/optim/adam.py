@@ -23,5 +23,5 @@ class Adam(Optimizer):
 
     def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.Adam(
-            list(groups), lr=self.rate, betas=self.betas, eps=self.epsilon, fused=fused(groups)
+            list(groups), lr=self.peak, betas=self.betas, eps=self.epsilon, fused=fused(groups)
         )

@@ -26,5 +26,5 @@ class AdamW(Optimizer):
 
     def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
-            list(groups), lr=self.rate, betas=self.betas, eps=self.epsilon, fused=fused(groups)
+            list(groups), lr=self.peak, betas=self.betas, eps=self.epsilon, fused=fused(groups)
         )

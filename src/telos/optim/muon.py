@@ -37,12 +37,12 @@ class Muon(Optimizer):
     def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
         turned, rest = _parted(groups)
         adamw: dict[str, Any] = {
-            "lr": self.rate,
+            "lr": self.peak,
             "betas": self.betas,
             "eps": self.epsilon,
             "fused": fused(groups),
         }
-        muon: dict[str, Any] = {"lr": self.rate, "momentum": self.momentum, "adjust_lr_fn": "match_rms_adamw"}
+        muon: dict[str, Any] = {"lr": self.peak, "momentum": self.momentum, "adjust_lr_fn": "match_rms_adamw"}
         if not turned:
             return torch.optim.AdamW(rest, **adamw)
         if not rest:

@@ -15,7 +15,7 @@ __all__ = ["Sgd"]
 class Sgd(Optimizer):
     """b ← momentum · b + g, then w ← w − rate · b; with `nesterov`, w ← w − rate · (g + momentum · b)."""
 
-    rate: float = Field(0.1, gt=0)
+    rate: float | None = Field(0.1, gt=0)
     """Peak learning rate."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """Share of the last step's direction that is kept; 0 for plain gradient descent."""
@@ -30,5 +30,5 @@ class Sgd(Optimizer):
 
     def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.SGD(
-            list(groups), lr=self.rate, momentum=self.momentum, nesterov=self.nesterov, fused=fused(groups)
+            list(groups), lr=self.peak, momentum=self.momentum, nesterov=self.nesterov, fused=fused(groups)
         )

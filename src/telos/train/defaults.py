@@ -1,4 +1,13 @@
-"""What follows from the budget where the recipe leaves it out: text read many times wants other settings.
+"""What follows from the budget where the recipe leaves it out.
+
+Tokens in a step and the rate, for D tokens of training and N parameters between embedding and heads (Li et
+al., 2025, "Predictable Scale: Part I"):
+
+    tokens in a step    0.58 · D^0.571
+    rate                1.79 · N^−0.713 · D^0.307, between 2e-4 and 4e-3
+
+Where the budget is in minutes D is not known: then 32 rows, and 1e-3. And text read many times wants other
+settings:
 
     passes over the text    decay of matrices    average
     up to 8, or unknown     0.1                  none
@@ -11,13 +20,23 @@ always has an average: nothing else takes the noise of the last steps out of the
 """
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import nn
 
 from telos.data.loader import LoaderPlan, steps_per_epoch
-from telos.train.settings import BudgetSettings, TrainSettings
+from telos.optim._base import RATE
 
-__all__ = ["MANY", "Settled", "passes", "settled"]
+if TYPE_CHECKING:
+    from telos.train.settings import BudgetSettings, TrainSettings
 
+__all__ = ["MANY", "ROWS", "Settled", "inner_parameters", "passes", "rate", "rows", "settled"]
+
+ROWS = 32
+"""In a step, where nothing says how many."""
+STEP, STEP_POWER = 0.58, 0.571
+LEAST_RATE, MOST_RATE = 2e-4, 4e-3
+"""The law was found on models of 60 million parameters and more; smaller ones do not take what it gives."""
 MANY = 8.0
 """Passes over the text above which it counts as read many times."""
 FEW_DECAY, MANY_DECAY = 0.1, 1.0
@@ -27,28 +46,62 @@ AVERAGE = 0.1
 class Settled(NamedTuple):
     """The settings that a run goes by."""
 
+    rate: float
+    """The peak of the learning rate."""
     decay: float
     """Of the optimizer, in units of the rate."""
     average: float
     """How far back the average of the weights stands, as a share of the steps; 0 for none."""
 
 
-def settled(settings: TrainSettings, plan: LoaderPlan) -> Settled:
-    """What the recipe says, and where it says nothing what suits its budget.
+def settled(settings: "TrainSettings", plan: LoaderPlan, parameters: int) -> Settled:
+    """What the recipe says, and where it says nothing what suits its budget and the model, which has so many
+    `parameters` between embedding and heads.
 
     Raises:
         DataError: the corpus is empty.
     """
-    decay, average = settings.optimizer.decay, settings.schedule.average
+    decay, average, peak = settings.optimizer.decay, settings.schedule.average, settings.optimizer.rate
     many = None in (decay, average) and passes(settings.budget, plan) > MANY
     noisy = many or settings.schedule.kind == "constant"
+    if peak is None:
+        tokens = passes(settings.budget, plan) * steps_per_epoch(plan) * plan.batch * plan.window
+        peak = rate(parameters, tokens) if tokens else RATE
     return Settled(
+        rate=peak,
         decay=(MANY_DECAY if many else FEW_DECAY) if decay is None else decay,
         average=(AVERAGE if noisy else 0.0) if average is None else average,
     )
 
 
-def passes(budget: BudgetSettings, plan: LoaderPlan) -> float:
+def rate(parameters: int, tokens: float) -> float:
+    """The peak rate for a model of so many parameters that is trained on so many tokens."""
+    law = 1.79 * math.pow(max(parameters, 1), -0.713) * math.pow(tokens, 0.307)
+    return min(max(law, LEAST_RATE), MOST_RATE)
+
+
+def rows(budget: "BudgetSettings", window: int, text: int) -> int:
+    """Rows of `window` places in a step, for a text of so many tokens (0: not known)."""
+    steps = budget.steps or 0  # of s tokens: s = 0.58 · (steps · s)^0.571
+    limits = (
+        budget.tokens or 0,
+        (budget.epochs or 0.0) * text,
+        steps * math.pow(STEP * math.pow(steps, STEP_POWER), 1 / (1 - STEP_POWER)),
+    )
+    tokens = min(filter(None, limits), default=0)
+    if budget.minutes is not None or not tokens:
+        return ROWS
+    return max(1, round(STEP * math.pow(tokens, STEP_POWER) / window))
+
+
+def inner_parameters(network: nn.Module) -> int:
+    """Trained numbers between embeddings and heads."""
+    tables = {id(part.weight) for part in network.modules() if isinstance(part, nn.Embedding)}
+    inner = ((n, p) for n, p in network.named_parameters() if id(p) not in tables)
+    return sum(p.numel() for name, p in inner if ".heads." not in f".{name}")
+
+
+def passes(budget: "BudgetSettings", plan: LoaderPlan) -> float:
     """About how often the text is read; 0 where that is not known, since minutes do not say it."""
     if budget.minutes is not None:
         return 0.0

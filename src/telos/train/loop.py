@@ -29,7 +29,7 @@ from telos.optim._groups import parameter_groups
 from telos.optim._schedule import rate_at
 from telos.train import checkpoint, room, trial
 from telos.train.average import OWN, averaged, follow, kept
-from telos.train.defaults import settled
+from telos.train.defaults import inner_parameters, settled
 from telos.train.display import Display, Quiet
 from telos.train.log import Log
 from telos.train.precision import autocast, resolved
@@ -107,7 +107,7 @@ class Trainer:
         self.log = log
         self.display = display or Quiet()
         self.roles = {"main": "trained"} | {name: p.role for name, p in objective.partners().items()}
-        self.settled = settled(settings, plan)
+        self.settled = settled(settings, plan, inner_parameters(self.models["main"]))
         if self.settled.average:
             self.models[OWN], self.roles[OWN] = averaged(self.models["main"]), "averaged"
         assert self.roles.keys() == self.models.keys(), (self.roles.keys(), self.models.keys())
@@ -117,7 +117,7 @@ class Trainer:
             network.recompute = settings.compute.recompute
         self.device = next(self.models["main"].parameters()).device
         self.optimizer = settings.optimizer.build(parameter_groups(self._trained(), self.settled.decay))
-        self.state = RunState(precision=resolved(settings.compute.precision, self.device))
+        self.state = RunState(precision=resolved(settings.compute.precision, self.device), batch=plan.batch)
         self.periodic: list[tuple[int, Callable[[Trainer], None]]] = []
         """More to do now and then: (every so many steps, what), in order, after evaluation and checkpoint."""
         self._carried: dict[int, Any] = {}
@@ -161,6 +161,8 @@ class Trainer:
         names = parameters(self._trained())
         restore_optimizer(self.optimizer, names, saved.tensors["optimizer"], saved.state["optimizer"])
         self.state = RunState.of(saved.state["run"])
+        self.state.batch = self.state.batch or self.plan.batch
+        self.plan = replace(self.plan, batch=self.state.batch)  # whatever a larger budget would take
         carried = saved.state["carried"]
         tensors = saved.tensors["carried"]
         self._carried = {int(k): unflattened(s, tensors, self.device) for k, s in carried.items()}
@@ -339,7 +341,7 @@ class Trainer:
     def _set_rate(self) -> float:
         """The learning rate of the step that is about to be taken, in every group."""
         factor = rate_at(self.settings.schedule, self.state.step, self._share())
-        rate: float = self.settings.optimizer.rate * factor
+        rate = self.settled.rate * factor
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate

@@ -225,7 +225,7 @@ def of(trainer: "Trainer", trained: Mapping[str, Any]) -> Room:
     return Room(
         free=free_memory(trainer.device),  # last, when libraries that are loaded late are there
         whole=whole_memory(trainer.device),
-        batch=settings.batch,
+        batch=trainer.plan.batch,
         held=holds,
         spare=GAPS if trainer.device.type == "cpu" else 0,
         measure=measure,

@@ -11,6 +11,7 @@ from telos.errors import ConfigError
 from telos.optim._base import Optimizer
 from telos.optim._schedule import ScheduleSettings
 from telos.tokenizer import Tokenizer
+from telos.train.defaults import rows
 from telos.train.log import LogSettings
 
 __all__ = ["BudgetSettings", "ComputeSettings", "TrainSettings", "WatchSettings"]
@@ -77,8 +78,9 @@ class TrainSettings(Settings):
 
     window: int = Field(256, ge=1)
     """Places in a row: the longest context that is trained."""
-    batch: int = Field(32, ge=1)
-    """Rows in a step."""
+    batch: int | None = Field(None, ge=1)
+    """Rows in a step. By default they follow from the budget: few tokens want small steps; 32 where the
+    budget is in minutes."""
     budget: BudgetSettings = BudgetSettings(epochs=4.0)
     """When training ends."""
     optimizer: member(optim, Optimizer, "adamw") = Field(  # type: ignore[valid-type]
@@ -97,34 +99,51 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainSettings":
         rows = self.compute.micro_batch
-        if rows != "auto" and rows > self.batch:
-            raise ValueError(
-                f"compute.micro_batch = {rows} rows is more than batch = {self.batch}: "
-                "a step is cut into micro-batches. Lower it, or raise batch."
-            )
+        if self.batch is not None and rows != "auto" and rows > self.batch:
+            raise ValueError(_too_many(rows, self.batch))
         return self
 
     def plan(
-        self, *, corpus: Documents, objective: Makes, tokenizer: Tokenizer, seed: int, gives: frozenset[str]
+        self,
+        *,
+        corpus: Documents,
+        objective: Makes,
+        tokenizer: Tokenizer,
+        seed: int,
+        gives: frozenset[str],
+        tokens: int = 0,
     ) -> LoaderPlan:
-        """The loader's plan, for a model that gives these capabilities.
+        """The loader's plan, for a text of so many tokens (0: not known) and a model that gives these
+        capabilities.
 
         Raises:
-            ConfigError: state is to be carried by a model that has none.
+            ConfigError: state is to be carried by a model that has none, or a step has fewer rows than shall
+            go through the model at once.
         """
         if self.loader.carry and "carries" not in gives:
             raise ConfigError(
                 "train.loader.carry: this model has no state that goes on from window to window. "
                 "Leave it out, or take a recurrent model."
             )
+        batch = rows(self.budget, self.window, tokens) if self.batch is None else self.batch
+        at_once = 0 if self.compute.micro_batch == "auto" else self.compute.micro_batch
+        if at_once > batch:
+            raise ConfigError(f"train: {_too_many(at_once, batch)}")
         return LoaderPlan(
             corpus=corpus,
             objective=objective,
             tokenizer=tokenizer,
             window=self.window,
-            batch=self.batch,
-            micro_batch=0 if self.compute.micro_batch == "auto" else self.compute.micro_batch,
+            batch=batch,
+            micro_batch=at_once,
             seed=seed,
             packed="packed" in gives,
             settings=self.loader,
         )
+
+
+def _too_many(rows: int, batch: int) -> str:
+    return (
+        f"compute.micro_batch = {rows} rows is more than batch = {batch}: "
+        "a step is cut into micro-batches. Lower it, or raise batch."
+    )

@@ -43,6 +43,8 @@ class RunState:
 
     precision: Precision
     step: int = 0
+    batch: int = 0
+    """Rows in a step; 0 for as many as the recipe says."""
     place: Place = field(default_factory=Place)
     epochs: float = 0.0
     """Epochs done, with the share of the one that is under way."""
