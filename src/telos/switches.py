@@ -14,6 +14,7 @@ from telos.errors import ConfigError
 __all__ = ["NAMES", "on", "turn_off", "without"]
 
 NAMES: dict[str, str] = {
+    "dropout": "dropout on a CPU by draws of our own, four to one of PyTorch's",
     "norms": "root mean square norms on a CPU by our own passes, forward and backward",
     "recurrent": "GRU layers on a CPU by our own passes, forward and backward, in place of PyTorch's",
 }

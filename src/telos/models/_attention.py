@@ -1,8 +1,9 @@
 """Scaled dot-product attention: softmax(q · kᵀ · scale + mask) · v (Vaswani et al., 2017).
 
-PyTorch's kernel does it everywhere but in one case. In bfloat16 on a CPU its backward pass takes two to three
-times what the products themselves take, so there, for rows that are not long, the probabilities are kept from
-the forward pass and the backward pass is four products. The softmax is in float32 both ways.
+PyTorch's kernel does it everywhere but in two cases, both on a CPU and for rows that are not long. In
+bfloat16 its backward pass takes two to three times what the products themselves take; and with dropout there
+is no kernel: the formula is put together from operations, with slow draws. There the probabilities are kept
+from the forward pass and the backward pass is four products. The softmax is in float32 both ways.
 """
 
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from telos.models._dropout import Kept, drawn, draws_here
 
 __all__ = ["attention"]
 
@@ -41,9 +44,9 @@ def attention(
         scale: 1 / √width if none is given.
     """
     shared = keys.shape[1] != queries.shape[1]
-    if _keeps(queries, keys, mask) and not (shared or dropout):
+    if _keeps(queries, keys, dropout) and not shared:
         scale = queries.shape[-1] ** -0.5 if scale is None else scale
-        kept: Tensor = _kept(queries, keys, values, mask, causal, scale)
+        kept: Tensor = _kept(queries, keys, values, mask, causal, scale, dropout)
         return kept
     return functional.scaled_dot_product_attention(
         queries,
@@ -57,9 +60,11 @@ def attention(
     )
 
 
-def _keeps(queries: Tensor, keys: Tensor, mask: Tensor | None) -> bool:
-    """Whether the kernel's backward pass is slower than four products."""
-    slow = queries.device.type == "cpu" and queries.dtype == keys.dtype == torch.bfloat16
+def _keeps(queries: Tensor, keys: Tensor, share: float) -> bool:
+    """Whether the kernel is slower than products of which the probabilities are kept: its backward pass is in
+    bfloat16, and it has none that drops a share of them."""
+    halves = queries.dtype == keys.dtype == torch.bfloat16
+    slow = draws_here(queries) if share else halves and queries.device.type == "cpu"
     few = keys.shape[2] <= LONGEST and queries.shape[:3].numel() * keys.shape[2] <= MOST
     return slow and few and torch.is_grad_enabled() and queries.requires_grad
 
@@ -76,9 +81,11 @@ class _Kept(torch.autograd.Function):
         mask: Tensor | None,
         causal: bool,
         scale: float,
+        share: float,
     ) -> Tensor:
         queries, keys, values = (queries * scale).contiguous(), keys.contiguous(), values.contiguous()
-        logits = (queries @ keys.transpose(2, 3)).float()
+        logits = queries @ keys.transpose(2, 3)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if causal:
             mask = torch.ones(logits.shape[2:], dtype=torch.bool).tril()
         if mask is not None and mask.dtype == torch.bool:
@@ -88,21 +95,27 @@ class _Kept(torch.autograd.Function):
         said = torch.softmax(logits, 3).to(values.dtype)
         ctx.scale = scale
         ctx.bias = (mask.shape, mask.dtype) if mask is not None and ctx.needs_input_grad[3] else None
-        ctx.save_for_backward(queries, keys, values, said)
-        return said @ values
+        kept = drawn(said, share) if share else None
+        ctx.kept_scale = kept and kept.scale
+        ctx.save_for_backward(queries, keys, values, said, kept and kept.places)
+        return (kept.of(said) if kept else said) @ values
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, values, said = ctx.saved_tensors
+        queries, keys, values, said, places = ctx.saved_tensors
         upstream = upstream.contiguous()
-        slope = upstream @ values.transpose(2, 3)
+        slope, used = upstream @ values.transpose(2, 3), said
+        if places is not None:
+            kept = Kept(places, ctx.kept_scale)
+            slope, used = kept.of(slope), kept.of(said)
         slope = torch._softmax_backward_data(slope, said, 3, said.dtype)
         return (
             (slope @ keys).mul_(ctx.scale),
             slope.transpose(2, 3) @ queries,
-            said.transpose(2, 3) @ upstream,
+            used.transpose(2, 3) @ upstream,
             None if ctx.bias is None else slope.sum_to_size(ctx.bias[0]).to(ctx.bias[1]),
+            None,
             None,
             None,
         )

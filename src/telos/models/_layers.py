@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from telos.models._attention import attention
+from telos.models._dropout import dropout
 
 __all__ = [
     "Attention",
@@ -227,7 +228,7 @@ class Block(nn.Module):
         return out
 
     def _drop(self, x: Tensor) -> Tensor:
-        return functional.dropout(x, self.dropout, self.training) if self.dropout else x
+        return dropout(x, self.dropout, self.training)
 
 
 class PostBlock(Block):

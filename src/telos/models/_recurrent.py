@@ -9,12 +9,12 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from telos.batch import Rows
 from telos.config import Settings
 from telos.models import _fused
+from telos.models._dropout import dropout
 
 __all__ = [
     "GATES",
@@ -103,7 +103,7 @@ def embedded(embedding: nn.Embedding, ids: Tensor, share: float) -> Tensor:
     x: Tensor = embedding(ids)
     if not embedding.training or not share:
         return x
-    kept = functional.dropout(torch.ones(embedding.num_embeddings, device=x.device), share)
+    kept = dropout(torch.ones(embedding.num_embeddings, device=x.device), share)
     return x * kept[ids].unsqueeze(-1)
 
 
@@ -113,8 +113,8 @@ def dropped(x: Tensor, share: float, locked: bool, training: bool) -> Tensor:
     if not training or not share:
         return x
     if not locked:
-        return functional.dropout(x, share)
-    return x * functional.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), share)
+        return dropout(x, share)
+    return x * dropout(x.new_ones(x.shape[0], 1, x.shape[2]), share)
 
 
 def run(
@@ -139,7 +139,7 @@ def run(
 def _weights(layer: Any, share: float) -> list[Tensor]:
     """A layer's parameters in the kernel's order; a share of those from state to state dropped."""
     inward, across, *biases = (getattr(layer, name) for name in layer._all_weights[0])
-    return [inward, functional.dropout(across, share) if share else across, *biases]
+    return [inward, dropout(across, share) if share else across, *biases]
 
 
 def last(out: Tensor, lengths: Tensor, start: Tensor) -> Tensor:

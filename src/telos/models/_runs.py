@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from telos.batch import Rows
 from telos.models._base import Network
+from telos.models._dropout import dropout
 
 __all__ = ["Runs", "RunsNetwork", "State", "convolve"]
 
@@ -99,4 +100,4 @@ class RunsNetwork(Network):
 
     def drop(self, x: Tensor) -> Tensor:
         """`x` after dropout."""
-        return functional.dropout(x, self.dropout, self.training) if self.dropout else x
+        return dropout(x, self.dropout, self.training)

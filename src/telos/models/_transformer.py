@@ -20,7 +20,6 @@ __all__ = [
     "Positions",
     "Transformer",
     "check_heads",
-    "dropped",
     "pairs_seen",
     "short",
 ]
@@ -212,11 +211,6 @@ class Transformer(Network):
         if torch.is_autocast_enabled(device):
             kind = torch.get_autocast_dtype(device)
         return Rotary(positions, self._head_width, base, kind)
-
-
-def dropped(x: Tensor, share: float, training: bool) -> Tensor:
-    """`x` with a share of its numbers zeroed in training."""
-    return functional.dropout(x, share, training) if share else x
 
 
 def sight(main: Rows, past: Cache | None, reach: int = 0) -> Sight:

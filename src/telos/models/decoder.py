@@ -27,11 +27,12 @@ from torch import Tensor, nn
 from telos.batch import Rows
 from telos.config import Settings
 from telos.models._base import Initial, Model, Sizes
+from telos.models._dropout import dropout
 from telos.models._experts import ExpertBlock, Experts, Routed, balanced
 from telos.models._heads import build_heads, head_counts
 from telos.models._layers import Attention, Block, Gelu, LevelHeads, SwiGlu
 from telos.models._norm import RmsNorm
-from telos.models._transformer import Heads, Local, Positions, Transformer, check_heads, dropped, short
+from telos.models._transformer import Heads, Local, Positions, Transformer, check_heads, short
 
 __all__ = ["Decoder", "Experts", "Feed", "Heads", "Local", "Norm", "Positions"]
 
@@ -167,7 +168,7 @@ class DecoderNetwork(Transformer):
         x: Tensor = self.embedding(main.ids)
         if self.places is not None:
             x = x + self.places(main.positions)
-        return dropped(x, self.model.dropout, self.training)
+        return dropout(x, self.model.dropout, self.training)
 
     def stepped(self, good: bool) -> dict[str, Tensor]:
         return balanced(self, good)

@@ -38,9 +38,10 @@ from torch import Tensor, nn
 from telos.batch import HeadSpec, Rows
 from telos.config import Settings
 from telos.models._base import Initial, Model, Sizes
+from telos.models._dropout import dropout
 from telos.models._heads import Pooler, Transform, build_heads, head_counts
 from telos.models._layers import Attention, Block, ExactGelu, GeGlu, LevelHeads, PostBlock
-from telos.models._transformer import Heads, Local, Positions, Transformer, check_heads, dropped, short
+from telos.models._transformer import Heads, Local, Positions, Transformer, check_heads, short
 
 __all__ = ["Encoder", "EncoderEmbedding", "EncoderFeed", "Heads", "Local", "Positions"]
 
@@ -232,7 +233,7 @@ class EncoderNetwork(Transformer):
             x = x + self.types(torch.zeros_like(main.ids) if main.types is None else main.types)
         if self.places is not None:
             x = x + self.places(main.positions)
-        widened: Tensor = self.widen(dropped(self.norm_embedded(x), self.model.dropout, self.training))
+        widened: Tensor = self.widen(dropout(self.norm_embedded(x), self.model.dropout, self.training))
         return widened
 
     def initial(self, name: str) -> Initial:

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from telos.batch import HeadSpec, Rows
 from telos.config import Settings
 from telos.models._base import Initial, Model, Network, Sizes
+from telos.models._dropout import dropout
 from telos.models._heads import Scaled, build_heads, head_counts
 from telos.models._layers import Past
 from telos.models._norm import RmsNorm
@@ -49,7 +50,7 @@ from telos.models._relative import (
     both_ways,
     reading,
 )
-from telos.models._transformer import Cache, dropped, forget, joined, remember, short
+from telos.models._transformer import Cache, forget, joined, remember, short
 
 __all__ = ["Depth", "EncoderDecoder", "Relative", "SideFeed", "WideHeads"]
 
@@ -271,7 +272,7 @@ class EncoderDecoderNetwork(Network):
             x, layer = self.through(block, x, bias, cache.layers[number] if cache else None, other)
             if not self.training:
                 layers.append(layer)
-        hidden = dropped(self.decoder.norm(x), self.model.dropout, self.training)
+        hidden = dropout(self.decoder.norm(x), self.model.dropout, self.training)
         if self.training:
             return hidden, None
         return hidden, Said(remember(main, cache, _detached(layers)), _rested(memory))
@@ -282,7 +283,7 @@ class EncoderDecoderNetwork(Network):
         x = self._embed(source)
         for block in self.encoder.blocks:
             x, _ = self.through(block, x, bias)
-        return dropped(self.encoder.norm(x), self.model.dropout, self.training)
+        return dropout(self.encoder.norm(x), self.model.dropout, self.training)
 
     def _read(self, source: Rows) -> Memory:
         found = self.read(source)
@@ -294,7 +295,7 @@ class EncoderDecoderNetwork(Network):
 
     def _embed(self, rows: Rows) -> Tensor:
         x: Tensor = self.embedding(rows.ids)
-        return dropped(x, self.model.dropout, self.training)
+        return dropout(x, self.model.dropout, self.training)
 
     def _type(self, rows: Rows) -> torch.dtype:
         """In which attention adds its biases."""
