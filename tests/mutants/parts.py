@@ -1,5 +1,6 @@
 """Bugs of attention that is made in parts."""
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -182,3 +183,9 @@ def long_documents_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 @mutant(kills=f"{TESTS}::test_rows_are_cut_where_that_saves_enough")
 def rows_are_always_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("telos.models._parts.WORTH", 1e9)
+
+
+@mutant(kills="tests/train/test_room.py::test_rows_are_measured_as_if_nothing_could_be_left_out")
+def memory_is_what_these_rows_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured with what is left out of the rows that happen to be measured."""
+    monkeypatch.setattr("telos.train.room.switches.without", lambda name: contextlib.nullcontext())
