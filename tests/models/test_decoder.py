@@ -273,11 +273,13 @@ def test_no_call_passes_a_constant_dropout() -> None:
                 continue
             called = ast.unparse(node.func).rpartition(".")[2]
             shares = {word.arg: ast.unparse(word.value) for word in node.keywords}
-            if called == "attention":
+            if called == "attention" and path.name == "_parts.py":  # with what `in_parts` was given
+                assert shares["dropout"] == "dropout", path
+            elif called in ("attention", "in_parts"):
                 calls.append(shares["dropout"])
             elif called == "scaled_dot_product_attention":  # with what its caller gave to `attention`
                 assert path.name == "_attention.py" and shares["dropout_p"] == "dropout", path
-    assert len(calls) == 2 and all("self.training" in call for call in calls), calls
+    assert len(calls) == 3 and all("self.training" in call for call in calls), calls
 
 
 def test_attention_weights_are_dropped_in_training_only() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from telos import memory, objectives, optim
+from telos import memory, objectives, optim, switches
 from telos.config import override, read
 from telos.errors import TrainingError
 from telos.find import names
@@ -197,6 +197,17 @@ def test_a_matrix_that_is_laid_out_for_the_gru_is_no_obstacle(
     monkeypatch.setattr("telos.models._fused.SMALL", 0)
     made = tiny.trainer(tmp_path, model="gru", folder=None)
     assert room.of(made, made._trained()).measure(2) > 0
+
+
+def test_rows_are_measured_as_if_nothing_could_be_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What attention in parts saves depends on the documents, and those of other rows may be longer."""
+    found: list[bool] = []
+    made = tiny.trainer(tmp_path, model="decoder", folder=None)
+    monkeypatch.setattr(made, "trial", lambda batch: found.append(switches.on("parts")) or 1)
+    assert room.of(made, made._trained()).measure(2) == 1
+    assert found == [False] and switches.on("parts")
 
 
 @pytest.mark.parametrize(("name", "model"), [("masked", "encoder"), ("span", "encoder_decoder")])

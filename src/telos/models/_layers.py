@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from telos.models._attention import attention
 from telos.models._dropout import dropout
+from telos.models._parts import Parts, in_parts
 
 __all__ = [
     "Attention",
@@ -46,6 +47,8 @@ class Sight(NamedTuple):
     causal: bool = False
     real: Tensor | None = None
     """(B, T), true where a place holds a token and not padding, for layers that count tokens."""
+    parts: Parts | None = None
+    """In place of a mask: the pieces of rows that have to be looked at."""
 
 
 def near(query: Tensor, key: Tensor, reach: int) -> Tensor:
@@ -114,14 +117,23 @@ class Attention(nn.Module):
         """`x` (B, T, width); returns the same shape, and the keys and values up to here."""
         rows, places, width = x.shape
         projected = self.inward(x).view(rows, places, self.heads + 2 * self.key_heads, -1)
-        turned = turn(self.level(projected[:, :, : self.heads + self.key_heads]))
-        queries = turned[:, :, : self.heads].transpose(1, 2)
-        keys = turned[:, :, self.heads :].transpose(1, 2)
-        values = projected[:, :, self.heads + self.key_heads :].transpose(1, 2)
+        level, values = torch.split(projected, [self.heads + self.key_heads, self.key_heads], 2)
+        queries, keys = torch.split(turn(self.level(level)), [self.heads, self.key_heads], 2)
+        queries, keys, values = (each.transpose(1, 2) for each in (queries, keys, values))
         if past is not None:
             keys = torch.cat((past.keys, keys), 2)
             values = torch.cat((past.values, values), 2)
-        mixed = attention(
+        mixed = self._mixed(queries, keys, values, sight)
+        out: Tensor = self.outward(mixed.transpose(1, 2).reshape(rows, places, width))
+        return out, Past(keys.detach(), values.detach())
+
+    def _mixed(self, queries: Tensor, keys: Tensor, values: Tensor, sight: Sight) -> Tensor:
+        """What places find in those that they see: (B, heads, queries, width of a head)."""
+        if sight.parts is not None:
+            return in_parts(
+                queries, keys, values, sight.parts, dropout=self.dropout if self.training else 0.0
+            )
+        return attention(
             queries,
             keys,
             values,
@@ -129,8 +141,6 @@ class Attention(nn.Module):
             causal=sight.causal,
             dropout=self.dropout if self.training else 0.0,
         )
-        out: Tensor = self.outward(mixed.transpose(1, 2).reshape(rows, places, width))
-        return out, Past(keys.detach(), values.detach())
 
 
 class LevelHeads(nn.Module):

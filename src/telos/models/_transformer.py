@@ -12,6 +12,7 @@ from telos.batch import Rows, may_see
 from telos.config import Settings
 from telos.models._base import Network, Sizes
 from telos.models._layers import Past, Rotary, Sight, Turn, near, stay
+from telos.models._parts import cut
 
 __all__ = [
     "Cache",
@@ -214,14 +215,17 @@ class Transformer(Network):
 
 
 def sight(main: Rows, past: Cache | None, reach: int = 0) -> Sight:
-    """The fast kernels where the pattern says it all, and else the rule of `may_see`; with a reach, only what
-    is at most so many positions away."""
+    """The fast kernels where the pattern says it all, and else the rule of `may_see`, in parts if that saves
+    enough; with a reach, only what is at most so many positions away."""
     real = main.segment >= 0
     if past is None and not main.packed and not reach:
         if main.pattern == "causal":
             return Sight(None, causal=True, real=real)
         if main.pattern == "full":
             return Sight(None, real=real)
+    parts = cut(main, reach) if past is None else None
+    if parts is not None:
+        return Sight(None, real=real, parts=parts)
     keys = main if past is None else joined(main, past)
     seen = may_see(main, keys)
     return Sight(seen & near(main.positions, keys.positions, reach) if reach else seen, real=real)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from telos import switches
 from telos.errors import TrainingError
 from telos.memory import free_memory, said, whole_memory
 from telos.optim._groups import parameter_groups
@@ -214,7 +215,8 @@ def of(trainer: "Trainer", trained: Mapping[str, Any]) -> Room:
     made = cache(partial(template, trainer.plan))
 
     def measure(rows: int) -> int:
-        return trainer.trial(widened(made(), rows, trainer.plan))
+        with switches.without("parts"):  # other rows may hold longer documents, up to one that fills each
+            return trainer.trial(widened(made(), rows, trainer.plan))
 
     def lean() -> int:
         with _recomputing(trained.values()):
