@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -76,14 +77,10 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` in its compiled form, in one piece, for all sizes."""
     make: Any = torch.compile
     options = {"fallback_random": True} if BACKEND == "inductor" else None
+    newer = {"recompile_limit": FORMS, "isolate_recompiles": True}
+    known = {name: value for name, value in newer.items() if name in signature(make).parameters}
     made: Callable[..., Any] = make(
-        function,
-        backend=BACKEND,
-        fullgraph=True,
-        dynamic=True,
-        options=options,
-        recompile_limit=FORMS,
-        isolate_recompiles=True,
+        function, backend=BACKEND, fullgraph=True, dynamic=True, options=options, **known
     )
     return made
 
