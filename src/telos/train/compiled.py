@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -217,13 +218,15 @@ def work(trainer: "Trainer", trained: list[Any]) -> Work:
 def _refused(trainer: "Trainer", trained: list[Any], blocks: Blocks) -> str:
     """Why the blocks cannot be used in their compiled form; nothing if they can, and then they are."""
     try:
-        for batch in _batches(trainer):
-            _use(trained, None)
-            plain = _learned(trainer, batch)
-            _use(trained, blocks)
-            found = wrong(_learned(trainer, batch), plain, trainer.state.precision)
-            if blocks.refused or found:
-                return blocks.refused or found
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's compiler has much to say of PyTorch
+            for batch in _batches(trainer):
+                _use(trained, None)
+                plain = _learned(trainer, batch)
+                _use(trained, blocks)
+                found = wrong(_learned(trainer, batch), plain, trainer.state.precision)
+                if blocks.refused or found:
+                    return blocks.refused or found
     except Exception as error:
         if isinstance(error, RuntimeError) and out_of_memory(error):
             raise
