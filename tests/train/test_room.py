@@ -303,7 +303,7 @@ class Loud:
 
 tiny.SMALL["decoder"] = {"width": 128, "depth": 4, "heads": 4}
 texts = ["many words of one text are in here " * 40] * 80
-changes = ("window=512", "batch=64", "budget.steps=2", sys.argv[2])
+changes = ("window=512", "batch=64", "budget.steps=2", "compute.compile=false", sys.argv[2])
 made = tiny.trainer(Path(sys.argv[1]), *changes, documents=texts, display=Loud(), folder=None)
 limit = _field("self/status", "VmSize") + 1024 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -123,7 +123,7 @@ class Costs(NamedTuple):
     """Seconds that compiling takes, and the check."""
 
 
-COSTS = {"cpu": Costs(1.5e11, 0.09, 60.0), "cuda": Costs(2e13, 0.2, 90.0)}
+COSTS = {"cpu": Costs(1.5e11, 0.09, 60.0), "cuda": Costs(2e13, 0.2, 60.0)}
 """Measured on a CPU; of a GPU it is an estimate. No clock is asked: equal runs decide alike."""
 MARGIN = 2.0
 """How many times what it costs it has to save."""
