@@ -48,6 +48,11 @@ def test_measuring_leaves_the_threads_as_they_were(monkeypatch: pytest.MonkeyPat
     assert torch.get_num_threads() == before
 
 
+@pytest.fixture(autouse=True)
+def a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "compiler", lambda: "g++")
+
+
 def _examined(**changes: object) -> tuple[str, ...]:
     given = {
         "hardware": {"device": "cpu", "threads": 8, "cores": 8},
@@ -104,3 +109,9 @@ def test_a_gpu_is_described_and_measured() -> None:
     found = examine()
     assert found.hardware["accelerator"] and found.hardware["accelerator_memory_bytes"] > 2**30
     assert found.bfloat16 > found.float32 > 1e11
+
+
+def test_a_missing_compiler_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for found in ("g++", None):
+        monkeypatch.setattr(doctor, "compiler", lambda found=found: found)
+        assert ("no C++ compiler" in " ".join(_examined())) == (found is None)

@@ -32,6 +32,7 @@ MEANT_TO_CHANGE_NOTHING = {
     "evaluate.batch": "time and memory only: tests/evaluate/test_likelihood.py",
     "train.loader.workers": "processes that make batches: tests/data/test_loader.py",
     "train.loader.timeout": "how long a hanging worker is waited for: tests/data/test_loader.py",
+    "train.compute.compile": "time and rounding: tests/train/test_compiled.py",
     "train.compute.recompute": "time and memory only: tests/train/test_recompute.py",
     "train.watch.stop_after_bad": "what follows non-finite steps: tests/train/test_loop.py",
 }

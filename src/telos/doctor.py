@@ -18,6 +18,7 @@ import torch
 
 from telos.errors import ConfigError
 from telos.memory import free_memory, said, whole_memory
+from telos.train.compiled import compiler
 
 __all__ = ["Examination", "choose_device", "examine", "hardware"]
 
@@ -255,6 +256,8 @@ def _advice(found: Examination) -> list[str]:
         )
     if device == "cpu" and threads < cores:
         lines.append(f"torch uses {threads} of {cores} cores: unset OMP_NUM_THREADS to use them all.")
+    if device == "cpu" and compiler() is None:
+        lines.append("There is no C++ compiler, so that long runs are not compiled: a tenth of their time.")
     return lines
 
 

@@ -173,6 +173,11 @@ class Recipe(Settings):
                 f"train.compute.recompute: model = {self.model.name!r} has no blocks that could be computed "
                 f"again. Leave it out, or take one of: {', '.join(instead)}."
             )
+        if self.train.compute.compile is True and not self.model.compiles:
+            raise ValueError(
+                f"train.compute.compile: model = {self.model.name!r} is not made of blocks that can be "
+                "compiled, with these settings. Leave it out."
+            )
 
     def _check_windows(self) -> None:
         try:

@@ -149,6 +149,7 @@ def _train(
     }
     if not trainer.finished:
         machine["micro_batch"] = trainer.make_room() or trainer.plan.batch
+        machine["compiled"] = trainer.speed_up()
     write_json(folder / "machine.json", machine)
     words = (
         f"{machine['parameters']:,} parameters, {prepared.card.splits['train']['tokens']:,} tokens of text"

@@ -7,6 +7,7 @@ To add an architecture, write a file in this folder with one final class that de
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
@@ -71,6 +72,11 @@ class Model(Member, ABC):
     recomputes: ClassVar[bool] = False
     """Whether the network is made of blocks that can be computed again in the backward pass."""
 
+    @property
+    def compiles(self) -> bool:
+        """Whether the network is made of blocks that can be compiled."""
+        return False
+
     vectors: Annotated[Path | None, Lax] = None
     """A file of word vectors (word2vec, GloVe or fastText, as text) that the embedding starts from."""
     origin: Annotated[Origin | None, BeforeValidator(_widened)] = Field(None, alias="from")
@@ -116,12 +122,16 @@ class Network(nn.Module, ABC):
     recompute: bool = False
     """In training, blocks keep what goes into them and are computed again in the backward pass, in place of
     keeping all that they make. The trainer sets it."""
+    compiled: Callable[..., Any] | None = None
+    """In training, calls a block in its compiled form: `compiled(block, *given)`. The trainer sets it."""
 
     def through(self, block: Callable[..., T], *given: Any) -> T:
-        """`block(*given)`: the way through every block, and the only place that knows of `recompute`."""
-        if self.recompute and self.training and torch.is_grad_enabled():
-            return recomputed(block, *given)
-        return block(*given)
+        """`block(*given)`: the way through every block, and the only place that knows of `recompute` and
+        `compiled`."""
+        if not (self.training and torch.is_grad_enabled()):
+            return block(*given)
+        way = block if self.compiled is None else partial(self.compiled, block)
+        return recomputed(way, *given) if self.recompute else way(*given)
 
     @abstractmethod
     def encode(

@@ -41,7 +41,7 @@ def draws_here(x: Tensor) -> bool:
 def drawn(like: Tensor, share: float) -> Kept:
     """What stays of a tensor like this one (any shape), where a share of it is dropped."""
     count = like.numel()
-    draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(1 << 63), None)
+    draws = torch.randint(-(1 << 63), (1 << 63) - 1, (-(-count // 4),), dtype=torch.int64)
     dropped = min(round(share * STEPS), STEPS - 1)
     places = draws.view(torch.int16)[:count].view(like.shape) >= dropped - STEPS // 2
     return Kept(places, STEPS / (STEPS - dropped))

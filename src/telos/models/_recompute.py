@@ -7,6 +7,7 @@ counted once: so loss and gradients are the same to the bit.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -31,7 +32,8 @@ def recomputed(block: Callable[..., T], *given: Any) -> T:
 @contextmanager
 def _counted_once(block: Callable[..., Any]) -> Iterator[None]:
     """Afterwards the block's buffers are as they were: what its first run counted is there already."""
-    buffers = list(block.buffers()) if isinstance(block, nn.Module) else []
+    owner = block.args[0] if isinstance(block, partial) else block
+    buffers = list(owner.buffers()) if isinstance(owner, nn.Module) else []
     before = [buffer.clone() for buffer in buffers]
     try:
         yield

@@ -107,6 +107,11 @@ class Decoder(Model):
         """Whether linear layers have biases."""
         return self.norm.kind == "layer"
 
+    @property
+    def compiles(self) -> bool:
+        """But for experts, whose shares of the tokens are known only when they are computed."""
+        return not self.feed.experts.count
+
     def parameter_count(self, sizes: Sizes) -> int:
         each = 2 if self.bias else 1
         norm = each * self.width

@@ -138,6 +138,10 @@ class Encoder(Model):
         """Of the norms."""
         return 1e-12 if self.norm == "post" else 1e-5
 
+    @property
+    def compiles(self) -> bool:
+        return True
+
     def parameter_count(self, sizes: Sizes) -> int:
         each = 2 if self.bias else 1
         norm, inside = each * self.width, self.embedding_width

@@ -10,9 +10,10 @@ function of the place in the run, and no generator's state has to be saved.
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.optim._groups import parameter_groups
 from telos.optim._schedule import rate_at
-from telos.train import checkpoint, room, trial
+from telos.train import checkpoint, compiled, room, trial
 from telos.train.average import OWN, averaged, follow, kept
 from telos.train.defaults import inner_parameters, settled
 from telos.train.display import Display, Quiet
@@ -37,6 +38,7 @@ from telos.train.settings import TrainSettings
 from telos.train.signals import Interrupted, Signals
 from telos.train.state import (
     Best,
+    Mark,
     RunState,
     detached,
     flattened,
@@ -112,21 +114,22 @@ class Trainer:
             self.models[OWN], self.roles[OWN] = averaged(self.models["main"]), "averaged"
         assert self.roles.keys() == self.models.keys(), (self.roles.keys(), self.models.keys())
         self._ready_models()
-        for model in self._trained().values():
+        for model in self.trained().values():
             network: Any = checkpoint.bare(model)
             network.recompute = settings.compute.recompute
         self.device = next(self.models["main"].parameters()).device
-        self.optimizer = settings.optimizer.build(parameter_groups(self._trained(), self.settled.decay))
+        self.optimizer = settings.optimizer.build(parameter_groups(self.trained(), self.settled.decay))
         self.state = RunState(precision=resolved(settings.compute.precision, self.device), batch=plan.batch)
         self.periodic: list[tuple[int, Callable[[Trainer], None]]] = []
         """More to do now and then: (every so many steps, what), in order, after evaluation and checkpoint."""
         self._carried: dict[int, Any] = {}
         self._room: room.Room | None = None
+        self._sped = False
         self._saved = -1
         self._norm = 0.0
         self._noted: dict[str, Tensor] = {}
         self._signals = Signals()
-        self._start = self._since = _Mark.of(self)
+        self._start = self._since = self._mark()
 
     def resume(self) -> int:
         """Go on from the newest whole checkpoint, if there is one; returns the step that the run stands at.
@@ -158,7 +161,7 @@ class Trainer:
             ) from None
 
     def _load_state(self, saved: checkpoint.Checkpoint) -> None:
-        names = parameters(self._trained())
+        names = parameters(self.trained())
         restore_optimizer(self.optimizer, names, saved.tensors["optimizer"], saved.state["optimizer"])
         self.state = RunState.of(saved.state["run"])
         self.state.batch = self.state.batch or self.plan.batch
@@ -175,7 +178,7 @@ class Trainer:
         """
         if self.folder is None or self._saved == self.state.step:
             return
-        tensors, plain = optimizer_state(self.optimizer, parameters(self._trained()))
+        tensors, plain = optimizer_state(self.optimizer, parameters(self.trained()))
         files = {_file(name): checkpoint.weights(model) for name, model in self.models.items()}
         carried = {micro: flattened(state, str(micro)) for micro, state in self._carried.items()}
         files["optimizer"] = tensors
@@ -200,7 +203,7 @@ class Trainer:
             DataError: there is nothing to train on.
         """
         if self._room is None:
-            self._room = room.of(self, self._trained())
+            self._room = room.of(self, self.trained())
             wanted = self.settings.compute.micro_batch
             rows = self.state.micro_batch if wanted == "auto" else wanted
             self.state.micro_batch = rows = room.settle(self._room, rows, self.display.say)
@@ -209,13 +212,26 @@ class Trainer:
 
     def trial(self, batch: Batch) -> int:
         """The most bytes that the passes of a batch hold at a time; nothing of the run changes."""
+        with self.rehearsed(batch) as passes:
+            return trial.most_held(passes, self.device)
+
+    @contextmanager
+    def rehearsed(self, batch: Batch) -> Iterator[Callable[[], tuple[dict[str, float], bool]]]:
+        """The passes of a batch, forward and backward: what they give the sum of each term, and whether all
+        are finite. Gradients are there until the end; nothing of the run changes."""
         carried, self._carried = self._carried, {}
         step = Step(batches=(batch,), place=Place(), epoch=0, share=0.0)
         try:
             with trial.undisturbed(self.models.values(), self.device):
-                return trial.most_held(lambda: self._gradients(step, batch.asked), self.device)
+                yield partial(self._gradients, step, batch.asked)
         finally:
             self._carried = carried
+
+    def speed_up(self) -> bool:
+        """Whether blocks are compiled: settled before the first step, and kept from then on."""
+        if not self._sped:
+            self._sped, self.state.compiled = True, compiled.settle(self, self.display.say)
+        return bool(self.state.compiled)
 
     def run(self) -> Outcome:
         """Train until the budget is used up or a signal asks for a stop; either way the run is saved.
@@ -231,6 +247,7 @@ class Trainer:
             try:
                 if not self.finished:
                     self.make_room()
+                    self.speed_up()
                 self._loop()
                 if not self._signals.received:
                     self._evaluate()
@@ -249,7 +266,7 @@ class Trainer:
         return Outcome(reason=reason, step=self.state.step, signal=received)
 
     def _loop(self) -> None:
-        self._start = self._since = _Mark.of(self)
+        self._start = self._since = self._mark()
         if self._due(
             self.settings.watch.evaluate_every
         ):  # a stop during that step's evaluation left it undone
@@ -288,7 +305,7 @@ class Trainer:
 
     def _count(self, good: bool) -> None:
         """Let what is learned by counting move, and keep what is to be logged of it."""
-        for name, model in self._trained().items():
+        for name, model in self.trained().items():
             network: Any = checkpoint.bare(model)
             front = "" if name == "main" else f"{name}."
             self._noted |= {front + what: value for what, value in network.stepped(good).items()}
@@ -401,6 +418,9 @@ class Trainer:
             steps=state.step, epochs=state.epochs, tokens=state.counters.tokens, minutes=state.seconds / 60
         )
 
+    def _mark(self) -> Mark:
+        return Mark(self.state.counters.tokens, self.state.seconds, self._share())
+
     def _losses(self) -> dict[str, float]:
         """Since the last line: mean loss per term; `loss`, which is their weighted sum by the denominators of
         training, without auxiliary terms; and where several terms were asked, their shares of that."""
@@ -415,7 +435,7 @@ class Trainer:
         return {"loss": loss} | {f"loss.{term}": mean for term, mean in means.items()} | shares
 
     def _show(self) -> None:
-        share, now = self._share(), _Mark.of(self)
+        share, now = self._share(), self._mark()
         used = share - self._start.share
         left = (now.seconds - self._start.seconds) / used * max(1 - share, 0.0) if used > 0 else None
         loss = self._losses()["loss"] if self.state.tally else None
@@ -423,7 +443,7 @@ class Trainer:
         self.display.show(step=self.state.step, share=share, loss=loss, speed=speed, left=left)
 
     def _write_log(self) -> None:
-        now, state = _Mark.of(self), self.state
+        now, state = self._mark(), self.state
         values: dict[str, Any] = {
             **self._losses(),
             **asdict(state.counters),
@@ -456,7 +476,8 @@ class Trainer:
             self.state.best = Best(self.state.step, loss)
             self.save()
 
-    def _trained(self) -> dict[str, Any]:
+    def trained(self) -> dict[str, Any]:
+        """The models that gradients reach, by name."""
         return {name: model for name, model in self.models.items() if self.roles[name] == "trained"}
 
     def _ready_models(self) -> None:
@@ -474,24 +495,6 @@ class Trainer:
             if role == "averaged":
                 keep = kept(self.settled.average, updates) if name == OWN else AVERAGE
                 follow(self.models[name], self.models["main"], keep)
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """A moment of the run, to measure from."""
-
-    tokens: int
-    seconds: float
-    share: float
-
-    @staticmethod
-    def of(trainer: Trainer) -> "_Mark":
-        return _Mark(trainer.state.counters.tokens, trainer.state.seconds, trainer._share())
-
-    def speed_since(self, before: "_Mark") -> float:
-        """Tokens per second of training."""
-        seconds = self.seconds - before.seconds
-        return (self.tokens - before.tokens) / seconds if seconds > 0 else 0.0
 
 
 def _file(model: str) -> str:

@@ -69,6 +69,9 @@ class ComputeSettings(Settings):
     recompute: bool = False
     """Blocks keep only what goes into them and are computed again for the gradient (Chen et al., 2016): less
     memory, more time, the same result to the bit. Not for recurrent models."""
+    compile: Literal["auto"] | bool = "auto"
+    """Blocks are compiled in training: less time, and the same but for rounding, which is checked before the
+    first step. "auto" does so where the run is long enough to win back what it takes."""
     clip: float = Field(1.0, ge=0)
     """Largest norm of the gradient (Pascanu et al., 2013); longer ones are shortened to it, 0 for never."""
 

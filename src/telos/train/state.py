@@ -12,7 +12,16 @@ from telos.errors import CheckpointError
 from telos.train.checkpoint import bare
 from telos.train.precision import Precision
 
-__all__ = ["Best", "Counters", "RunState", "flattened", "optimizer_state", "restore_optimizer", "unflattened"]
+__all__ = [
+    "Best",
+    "Counters",
+    "Mark",
+    "RunState",
+    "flattened",
+    "optimizer_state",
+    "restore_optimizer",
+    "unflattened",
+]
 
 
 @dataclass(slots=True)
@@ -37,6 +46,20 @@ class Best:
     loss: float
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment of the run, to measure from."""
+
+    tokens: int
+    seconds: float
+    share: float
+
+    def speed_since(self, before: "Mark") -> float:
+        """Tokens per second of training."""
+        seconds = self.seconds - before.seconds
+        return (self.tokens - before.tokens) / seconds if seconds > 0 else 0.0
+
+
 @dataclass(slots=True)
 class RunState:
     """Where a run stands after `step` steps."""
@@ -56,6 +79,8 @@ class RunState:
     best: Best | None = None
     micro_batch: int | None = None
     """Rows that go through the model at once, 0 for all, once that is settled."""
+    compiled: bool | None = None
+    """Whether blocks are compiled, once that is settled."""
     evaluated: int = -1
     """The step of the last evaluation."""
     tally: dict[str, float] = field(default_factory=dict)
