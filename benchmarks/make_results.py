@@ -1,4 +1,4 @@
-"""RESULTS.md from all stored results of throughput.py: for each work and processor the newest.
+"""RESULTS.md from all stored results of throughput.py and same_loss.py: for each processor the newest.
 
 python benchmarks/make_results.py [--results FOLDER] [--quick] [--out FILE]
 """
@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import results
+from harness import arrival, results
+from harness.races import RACES
 from harness.works import WORKS, Work
 
 HERE = Path(__file__).resolve().parent
@@ -32,8 +33,19 @@ def main() -> int:
     given = parser.parse_args()
     pattern = f"quick-{results.RESULTS}" if given.quick else results.RESULTS
     found = results.read(given.results, pattern)
-    given.out.write_text(page(found), encoding="utf-8")
+    races = results.read(given.results, f"quick-{results.RACES}" if given.quick else results.RACES)
+    given.out.write_text("\n".join([page(found), *_races(races)]), encoding="utf-8")
     return 0
+
+
+def _races(found: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """What same_loss.py found, by machine."""
+    for machine, races in _newest(found).items():
+        yield f"## Time to the same held-out loss: {machine}\n"
+        for name, (race, result) in races.items():
+            file = f"results/{result['file']}"
+            plot = file.replace(".json", f"-{name}.svg")
+            yield arrival.section(RACES[name], race, file, plot) + "\n"
 
 
 def page(found: Iterable[Mapping[str, Any]]) -> str:
@@ -59,9 +71,13 @@ def _newest(found: Iterable[Mapping[str, Any]]) -> dict[str, Newest]:
     for result in found:
         works = machines.setdefault(_machine(result), {})
         for name, work in result["works"].items():
-            if name not in works or works[name][0]["date"] <= work["date"]:
+            if name not in works or _when(works[name][0]) <= _when(work):
                 works[name] = work, result
     return machines
+
+
+def _when(work: Mapping[str, Any]) -> str:
+    return str(work["date"] if "date" in work else max(run["date"] for run in work["runs"]))
 
 
 def _machine(result: Mapping[str, Any]) -> str:

@@ -96,7 +96,7 @@ def measure(work: Work, chosen: Chosen, about: Mapping[str, Any]) -> dict[str, A
         "text": _text(corpus),
         "date": datetime.now().isoformat(timespec="seconds"),
         "revision": machine.revision(),
-        "command": _command(work.name),
+        "command": results.command("throughput.py", work.name, WORKS),
         "windows": chosen.windows,
         "seconds": chosen.seconds if work.seconds is None else work.seconds,
         "threads": chosen.threads,
@@ -137,25 +137,6 @@ def _batches(plan: Plan, chosen: Chosen, about: Mapping[str, Any]) -> dict[str, 
             if name in found:
                 found[name] = entry
     return found
-
-
-def _command(work: str) -> str:
-    """What measures this work again: the options as given."""
-    options = [word for word in sys.argv[1:] if word not in WORKS]
-    return " ".join(["python benchmarks/throughput.py", work, *_without_paths(options)])
-
-
-def _without_paths(options: Sequence[str]) -> list[str]:
-    """Options without those that name places on this machine."""
-    kept, skip = [], False
-    for word in options:
-        if skip or word.startswith(("--root=", "--out=")):
-            skip = False
-        elif word in ("--root", "--out"):
-            skip = True
-        else:
-            kept.append(word)
-    return kept
 
 
 def _chosen() -> Chosen:

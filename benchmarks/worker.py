@@ -7,13 +7,14 @@ import importlib
 import json
 import sys
 
+from harness.course import Course
 from harness.worker_side import Session, Spec, channel
 
 
 def main() -> None:
     """Run the contestant that the argument describes."""
     spec = Spec(**json.loads(sys.argv[1]))
-    session = Session(spec, *channel())
+    session = (Course if spec.course else Session)(spec, *channel())
     if spec.threads:
         import torch
 

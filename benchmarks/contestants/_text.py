@@ -17,9 +17,9 @@ def stream(corpus: Mapping[str, Any]) -> NDArray[Any]:
     return ids
 
 
-def blocks(corpus: Mapping[str, Any], batch: int, length: int) -> Iterator[Tensor]:
+def blocks(corpus: Mapping[str, Any], batch: int, length: int, seed: int = 0) -> Iterator[Tensor]:
     """Without end: `batch` stretches from random places, (batch, length), int64."""
-    ids, draw = stream(corpus), np.random.default_rng(0)
+    ids, draw = stream(corpus), np.random.default_rng(seed)
     while True:
         starts = draw.integers(0, len(ids) - length, batch)
         yield torch.from_numpy(np.stack([ids[start : start + length] for start in starts]).astype(np.int64))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from harness.held_out import scored
 from harness.worker_side import Session, Spec
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,19 +24,27 @@ from ._text import blocks
 
 Loss = Callable[[Tensor], Tensor]
 """Of rows (B, window + 1): the mean loss."""
+Logits = Callable[[Tensor], Tensor]
+"""Of ids (B, T): what is said at each, (B, T, vocabulary)."""
+Made = tuple[nn.Module, Loss, Logits]
 
 
 def run(spec: Spec, session: Session) -> None:
     """Train until the process is ended."""
-    torch.manual_seed(0)
-    model, loss_of = MODELS[spec.settings["model"]](spec.shape, spec.corpus["vocabulary"])
+    torch.manual_seed(spec.seed)
+    model, loss_of, logits = MODELS[spec.settings["model"]](spec.shape, spec.corpus["vocabulary"])
     parameters = list(model.parameters())
     session.noted["parameters"] = sum(p.numel() for p in parameters)
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=session.rate(1e-3), betas=(0.9, 0.95), weight_decay=0.1, fused=True
+    )
+    session.steer(optimizer)
+    session.scores(validation=lambda: scored(spec.corpus, logits))
     if spec.settings["compile"]:
         loss_of = torch.compile(loss_of)
     half, places = spec.settings["bfloat16"], spec.batch * spec.shape["window"]
-    for rows in blocks(spec.corpus, spec.batch, spec.shape["window"] + 1):
+    session.begin()
+    for rows in blocks(spec.corpus, spec.batch, spec.shape["window"] + 1, spec.seed):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             loss = loss_of(rows)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -80,9 +89,12 @@ class _Gpt(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """The mean loss of rows (B, T + 1)."""
         ids, target = rows[:, :-1], rows[:, 1:]
+        return functional.cross_entropy(self.logits(ids).flatten(0, 1), target.flatten())
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """(B, T, vocabulary) of ids (B, T)."""
         x = self.tokens(ids) + self.places.weight[: ids.shape[1]]
-        logits = functional.linear(self.norm(self.blocks(x)), self.tokens.weight)
-        return functional.cross_entropy(logits.flatten(0, 1), target.flatten())
+        return functional.linear(self.norm(self.blocks(x)), self.tokens.weight)
 
 
 def _begin(part: nn.Module) -> None:
@@ -90,12 +102,12 @@ def _begin(part: nn.Module) -> None:
         nn.init.normal_(part.weight, std=0.02)
 
 
-def _plain(shape: Mapping[str, int], vocabulary: int) -> tuple[nn.Module, Loss]:
+def _plain(shape: Mapping[str, int], vocabulary: int) -> Made:
     model = _Gpt(shape, vocabulary)
-    return model, model
+    return model, model, model.logits
 
 
-def _litgpt(shape: Mapping[str, int], vocabulary: int) -> tuple[nn.Module, Loss]:
+def _litgpt(shape: Mapping[str, int], vocabulary: int) -> Made:
     """litgpt's GPT with the parts of its Llama configurations, tied, and its own chunked loss."""
     config = importlib.import_module("litgpt.config").Config(
         block_size=shape["window"],
@@ -120,10 +132,10 @@ def _litgpt(shape: Mapping[str, int], vocabulary: int) -> tuple[nn.Module, Loss]
         found: Tensor = entropy(model(rows[:, :-1]), rows[:, 1:])
         return found
 
-    return model, loss
+    return model, loss, model
 
 
-def _x_transformers(shape: Mapping[str, int], vocabulary: int) -> tuple[nn.Module, Loss]:
+def _x_transformers(shape: Mapping[str, int], vocabulary: int) -> Made:
     """x-transformers' decoder with rotary positions, RMSNorm, SwiGLU and flash attention, tied."""
     library = importlib.import_module("x_transformers")
     net = library.TransformerWrapper(
@@ -145,12 +157,12 @@ def _x_transformers(shape: Mapping[str, int], vocabulary: int) -> tuple[nn.Modul
         ),
     )
     model: nn.Module = library.AutoregressiveWrapper(net)
-    return model, model
+    return model, model, net
 
 
-MODELS: Mapping[str, Callable[[Mapping[str, int], int], tuple[nn.Module, Loss]]] = {
+MODELS: Mapping[str, Callable[[Mapping[str, int], int], Made]] = {
     "plain": _plain,
     "litgpt": _litgpt,
     "x-transformers": _x_transformers,
 }
-"""Each makes a model and its loss from a shape and the size of the vocabulary."""
+"""Each makes a model, its loss and its logits from a shape and the size of the vocabulary."""

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness.worker_side import Session, Spec
+from harness.held_out import scored
+from harness.worker_side import Held, Session, Spec
 from torch import Tensor
 
 from . import _spans
@@ -29,7 +30,7 @@ Collate = Callable[[Sequence[Any]], dict[str, Tensor]]
 def run(spec: Spec, session: Session) -> None:
     """Train until the process is ended."""
     library = importlib.import_module("transformers")
-    library.set_seed(0)
+    library.set_seed(spec.seed)
     model, rows, collate = MODELS[spec.settings["model"]](spec, library)
     session.noted["parameters"] = sum(p.numel() for p in model.parameters())
     arguments = library.TrainingArguments(
@@ -38,19 +39,33 @@ def run(spec: Spec, session: Session) -> None:
         max_steps=1_000_000,
         save_strategy="no",
         per_device_train_batch_size=spec.batch,
+        learning_rate=session.rate(5e-5),
+        seed=spec.seed,
+        **({"weight_decay": 0.1, "adam_beta2": 0.95} if spec.course else {}),
         **spec.settings["arguments"],
     )
     session.noted["settings"] = {"optimizer": str(arguments.optim), "rate": arguments.learning_rate}
-    callback, kind = _reporter(session, library), _keeping(library)
+    callback, kind = _reporter(session, library), _keeping(session, library)
     trainer = kind(
         model=model, args=arguments, train_dataset=rows, data_collator=collate, callbacks=[callback]
     )
     callback.trainer = trainer
+    session.scores(validation=lambda: _scored(spec, model))
     trainer.train()
 
 
-def _keeping(library: Any) -> Any:
-    """The Trainer, with the loss and the number of places of the step before at hand."""
+def _scored(spec: Spec, model: Any) -> Held:
+    """A causal model's score of held-out text, at rest."""
+    model.eval()
+    try:
+        return scored(spec.corpus, lambda ids: model(input_ids=ids).logits)
+    finally:
+        model.train()
+
+
+def _keeping(session: Session, library: Any) -> Any:
+    """The Trainer, with the loss and the number of places of the step before at hand; its rate goes by time
+    where the session has a schedule."""
 
     class Keeping(library.Trainer):  # type: ignore[misc]
         last = torch.tensor(float("nan"))
@@ -60,6 +75,13 @@ def _keeping(library: Any) -> Any:
             self.places = _places(inputs)
             self.last = super().training_step(model, inputs, *rest, **more)
             return self.last
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            if not session.spec.course:
+                return super().create_scheduler(num_training_steps, optimizer)
+            chosen = optimizer or self.optimizer
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, lambda _: session.factor())
+            return self.lr_scheduler
 
     return Keeping
 
@@ -73,6 +95,9 @@ def _places(inputs: Mapping[str, Tensor]) -> int:
 def _reporter(session: Session, library: Any) -> Any:
     class Reporter(library.TrainerCallback):  # type: ignore[misc]
         trainer: Any = None
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            session.begin()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
             session.tick(self.trainer.places, lambda: float(self.trainer.last))

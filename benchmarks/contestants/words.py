@@ -2,6 +2,7 @@
 
     settings    cell: "gru" or "lstm"; tied: whether the head shares the embedding's weight
                 bfloat16: by autocast
+                dropout: a share of the embedding, between the layers and of what comes out; none by default
     shape       embedding, width, depth, window
 
 The text is cut into as many columns as a batch has rows; each window starts from the state that the one
@@ -19,7 +20,7 @@ from ._text import columns
 def run(spec: Spec, session: Session) -> None:
     """Train until the process is ended."""
     torch.manual_seed(0)
-    model = _Words(spec)
+    model = Words(spec)
     parameters = list(model.parameters())
     session.noted["parameters"] = sum(p.numel() for p in parameters)
     optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
@@ -36,7 +37,7 @@ def run(spec: Spec, session: Session) -> None:
         session.tick(places, loss.detach().item)
 
 
-class _Words(nn.Module):
+class Words(nn.Module):
     """Embedding, recurrent layers, head."""
 
     def __init__(self, spec: Spec) -> None:
@@ -44,16 +45,18 @@ class _Words(nn.Module):
         shape, vocabulary = spec.shape, spec.corpus["vocabulary"]
         self.embedding = nn.Embedding(vocabulary, shape["embedding"])
         kind = nn.GRU if spec.settings["cell"] == "gru" else nn.LSTM
-        self.layers = kind(shape["embedding"], shape["width"], shape["depth"], batch_first=True)
+        drop = spec.settings.get("dropout", 0.0)
+        self.drop = nn.Dropout(drop)
+        self.layers = kind(shape["embedding"], shape["width"], shape["depth"], batch_first=True, dropout=drop)
         self.head = nn.Linear(shape["width"], vocabulary)
         if spec.settings["tied"]:
             self.head.weight = self.embedding.weight
 
     def forward(self, ids: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Logits (B, T, V) of ids (B, T), and the state after them, detached."""
-        out, after = self.layers(self.embedding(ids), _given(state))
+        out, after = self.layers(self.drop(self.embedding(ids)), _given(state))
         after = after if isinstance(after, tuple) else (after,)
-        return self.head(out), tuple(part.detach() for part in after)
+        return self.head(self.drop(out)), tuple(part.detach() for part in after)
 
 
 def _given(state: tuple[Tensor, ...] | None) -> Tensor | tuple[Tensor, ...] | None:

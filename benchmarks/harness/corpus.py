@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Tokens", "text_overrides", "tokens"]
+__all__ = ["Tokens", "data_folder", "little", "text_overrides", "tokens"]
 
 BOOKS = "classic-books-en"
 QUICK_FILES = ("argparse.py", "ast.py", "calendar.py", "dataclasses.py", "difflib.py", "doctest.py")
@@ -39,13 +39,17 @@ class Tokens:
     """What Telos itself is given."""
     root: str
     """The folder of runs and of prepared text."""
+    folder: str
+    """The prepared text, with its splits."""
+    held_out: str = ""
+    """A .npz file of windows of held-out text, where contestants are scored: see held_out.py."""
 
 
 def text_overrides(root: Path, quick: bool) -> list[str]:
     """Dotted settings that say where the text is."""
     if quick:
-        return [f"data.path={_little(root)}"]
-    folder = _data() / BOOKS
+        return [f"data.path={little(root)}"]
+    folder = data_folder() / BOOKS
     names = {"path": "train", "validation": "valid", "test": "test"}
     if not (folder / "train.jsonl.xz").is_file():
         return ["data.source=python_library"]
@@ -73,6 +77,7 @@ def tokens(recipe: str, overrides: Iterable[str], root: Path) -> Tokens:
         recipe=recipe,
         overrides=given,
         root=str(root),
+        folder=str(prepared.folder),
     )
 
 
@@ -89,13 +94,13 @@ def _write(path: Path, prepared: Any) -> None:
     half.replace(path)
 
 
-def _data() -> Path:
+def data_folder() -> Path:
     """The folder of public data sets."""
     given = os.environ.get("TELOS_DATA")
     return Path(given) if given else Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
-def _little(root: Path) -> Path:
+def little(root: Path) -> Path:
     """A little text for a quick look: some modules of the standard library."""
     folder = root / "little"
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,10 @@ def python_of(environment: str) -> Path:
 class Worker:
     """A contestant's process."""
 
-    def __init__(self, spec: Spec, environment: str, log: Path) -> None:
+    def __init__(
+        self, spec: Spec, environment: str, log: Path, more: Mapping[str, str] | None = None
+    ) -> None:
+        """`more` goes into its environment."""
         spec = replace(spec, spawned=time.time())
         self._log = log
         command = [str(python_of(environment)), str(HERE / "worker.py"), json.dumps(asdict(spec))]
@@ -60,7 +63,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=_environment(spec),
+                env=_environment(spec) | (more or {}),
             )
         self._lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -82,6 +85,16 @@ class Worker:
         except OSError:
             raise Failed(self._last_words()) from None
         return self._answer(10 * seconds + 600)
+
+    def course(self, seconds: float) -> Iterator[dict[str, Any]]:
+        """What it says until its time is over, each within so many seconds; the last one has `end`.
+
+        Raises:
+            Failed: it ended before, or was silent for longer.
+        """
+        while "end" not in (answer := self._answer(seconds)):
+            yield answer
+        yield answer
 
     def stop(self) -> None:
         """End it, kindly or not."""

@@ -1,17 +1,20 @@
 """Results on disk, and what they say of the targets."""
 
 import json
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .works import Target, Work
 
-__all__ = ["Verdict", "read", "store", "told", "tuned_before", "verdicts"]
+__all__ = ["Verdict", "command", "kept", "like", "read", "store", "told", "tuned_before", "verdicts"]
 
 FORMAT = 1
 RESULTS = "throughput-*.json"
+RACES = "same-loss-2*.json"
+SWEEPS = "same-loss-sweep-*.json"
 
 
 def store(path: Path, about: Mapping[str, Any], work: str, found: Mapping[str, Any]) -> None:
@@ -28,11 +31,39 @@ def read(folder: Path, pattern: str = RESULTS) -> list[dict[str, Any]]:
     return [{**json.loads(path.read_text("utf-8")), "file": path.name} for path in files]
 
 
+def kept(path: Path, work: str) -> list[dict[str, Any]]:
+    """The runs of a work that a file holds so far."""
+    whole: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    runs: list[dict[str, Any]] = whole.get("works", {}).get(work, {}).get("runs", [])
+    return runs
+
+
+def like(result: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two results are of the same processor."""
+    return _machine(result) == _machine(other)
+
+
+def command(program: str, name: str, names: Container[str]) -> str:
+    """What measures `name`, of all `names`, again: the options as given, without those that name places on
+    this machine."""
+    words, skip = ["python", f"benchmarks/{program}", name], False
+    for word in sys.argv[1:]:
+        if word in names:
+            continue
+        if skip or word.startswith(("--root=", "--out=")):
+            skip = False
+        elif word in ("--root", "--out"):
+            skip = True
+        else:
+            words.append(word)
+    return " ".join(words)
+
+
 def tuned_before(folder: Path, work: str, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The batch of each contestant by the newest result of such hardware in which it was tuned."""
     found: dict[str, dict[str, Any]] = {}
     for result in read(folder):
-        if _machine(result) != _machine(about):
+        if not like(result, about):
             continue
         for name, entry in result["works"].get(work, {}).get("contestants", {}).items():
             if entry.get("batch_from", "").startswith("tuned") and "batch" in entry:

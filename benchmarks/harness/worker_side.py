@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from .process import children, peak_bytes, processor_seconds, resident_bytes
 
-__all__ = ["Session", "Spec", "channel"]
+__all__ = ["Held", "Session", "Spec", "channel"]
 
 PACKAGES = ("torch", "transformers", "accelerate", "litgpt", "x-transformers", "keras", "keras-hub", "numpy")
 
@@ -44,8 +44,24 @@ class Spec:
     """Steps before the contestant is ready."""
     threads: int = 0
     """Of the processor; 0: what the library takes."""
+    seed: int = 0
+    course: Mapping[str, float] = field(default_factory=dict)
+    """How long it trains, and how, where it is not told window by window: `minutes`, `points` at which it is
+    scored, `warmup` as a share, `rate` at the peak (0: its own), `compiling` (1: counts). See course.py."""
     spawned: float = 0.0
     """When the process was started, seconds since 1970."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A score of held-out text."""
+
+    nats: float
+    """−Σ log q over what was asked."""
+    asked: int
+    """Tokens."""
+    bytes: int
+    """Of the text that these tokens are; 0 where that is not known."""
 
 
 @dataclass
@@ -66,8 +82,28 @@ class Session:
         """More to say when ready: parameters, resolved settings, memory."""
         self._commands, self._answers = commands, answers
         self._steps = 0
-        self._first = 0.0
         self._window: _Window | None = None
+        self._scorers: dict[str, Callable[[], Held]] = {}
+        self._steered: list[tuple[dict[str, Any], float]] = []
+
+    def rate(self, standard: float) -> float:
+        """The peak of the learning rate: the driver's, else the contestant's own."""
+        return float(self.spec.course.get("rate") or standard)
+
+    def factor(self) -> float:
+        """Of the peak rate, for contestants that set it themselves."""
+        return 1.0
+
+    def steer(self, optimizer: Any) -> None:
+        """Let the rate of an optimizer, which stands at its peak, follow the schedule, if there is one."""
+        self._steered += [(group, group["lr"]) for group in optimizer.param_groups]
+
+    def scores(self, **scorers: Callable[[], Held]) -> None:
+        """How held-out text is scored: `validation`, and what else is to be at the end."""
+        self._scorers |= scorers
+
+    def begin(self) -> None:
+        """The first step is about to begin."""
 
     def tick(self, units: float, loss: Callable[[], float | None] = lambda: None) -> None:
         """A step was done: so many tokens. `loss` is asked for at the end of a window only."""
@@ -82,13 +118,16 @@ class Session:
             self._wait()
 
     def _warm(self) -> None:
+        since = time.time() - self.spec.spawned
         if self._steps == 1:
-            self._first = time.time() - self.spec.spawned
+            self.noted["first_step_seconds"] = since
         if self._steps >= self.spec.warm:
-            warm = time.time() - self.spec.spawned
-            ready = {"first_step_seconds": self._first, "warm_seconds": warm, "versions": _versions()}
-            self._say({"ready": ready | self.noted})
+            self._say_ready()
             self._wait()
+
+    def _say_ready(self) -> None:
+        warm = time.time() - self.spec.spawned
+        self._say({"ready": {"warm_seconds": warm, "versions": _versions()} | self.noted})
 
     def _found(self, window: _Window, loss: float | None) -> dict[str, Any]:
         return {

@@ -18,7 +18,7 @@ from telos import __version__
 from telos.evaluate._intervals import Interval, difference, over_seeds
 from telos.folder import write_json, write_text
 
-__all__ = ["Cell", "Compared", "Difference", "write_pages"]
+__all__ = ["COLOURS", "Cell", "Compared", "Difference", "Drawing", "write_pages"]
 
 KINDS = {"exact": "exact", "bound": "upper bound", "pseudo": "pseudo-likelihood"}
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")
@@ -293,7 +293,7 @@ def _curves(compared: Compared) -> Iterator[Plot]:
         curves = {name: _curve(compared, name) for name in names}
         if not any(len(curve) > 1 for curve in curves.values()):
             continue
-        with _Drawing(8.4, 3.4) as drawing:
+        with Drawing(8.4, 3.4) as drawing:
             for name, points in curves.items():
                 _band(drawing.axes, points, _colours(compared)[compared.names.index(name)], name)
             drawing.axes.set_xlabel("tokens read in training")
@@ -331,7 +331,7 @@ def _accuracies(compared: Compared) -> Iterator[Plot]:
         rows = {f: v for f, v in compared.values.items() if f.startswith(start)}
         if not rows:
             continue
-        with _Drawing(8.4, 0.9 + 0.34 * len(rows) + 0.12 * len(compared.names)) as drawing:
+        with Drawing(8.4, 0.9 + 0.34 * len(rows) + 0.12 * len(compared.names)) as drawing:
             _dots(drawing.axes, rows, compared)
         yield Plot(name, title, drawing.svg)
 
@@ -350,7 +350,7 @@ def _dots(axes: Any, rows: Mapping[str, Mapping[str, Sequence[float]]], compared
     axes.legend(frameon=False, fontsize=8)
 
 
-class _Drawing:
+class Drawing:
     """Axes to draw on, and afterwards the drawing as SVG. Names in it are text, never formulas or markup."""
 
     def __init__(self, width: float, height: float) -> None:
@@ -358,7 +358,7 @@ class _Drawing:
         self.axes: Any = None
         self.svg = ""
 
-    def __enter__(self) -> "_Drawing":
+    def __enter__(self) -> "Drawing":
         import matplotlib
         from matplotlib.figure import Figure
 

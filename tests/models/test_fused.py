@@ -133,3 +133,28 @@ def test_what_cannot_be_turned_off_is_refused(monkeypatch: pytest.MonkeyPatch) -
     with switches.without("recurrent"):
         pass
     assert not switches.on("recurrent")
+
+
+@pytest.mark.parametrize(("small", "expected"), [(1 << 20, 1), (0, 2)])
+def test_small_places_are_gone_through_by_one_thread(
+    monkeypatch: pytest.MonkeyPatch, small: int, expected: int
+) -> None:
+    """Forward and backward; afterwards there are as many as before."""
+    monkeypatch.setattr(_fused, "SMALL", small)
+    used = []
+    call = _fused._Product.__call__
+
+    def watched(self: Any, x: Tensor) -> Tensor:
+        used.append(torch.get_num_threads())
+        return call(self, x)
+
+    monkeypatch.setattr(_fused._Product, "__call__", watched)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        layer = nn.GRU(4, 8, batch_first=True)
+        kernel = [getattr(layer, name) for name in layer._all_weights[0]]
+        _fused.gru(torch.randn(3, 5, 4), torch.zeros(3, 8), kernel).sum().backward()
+        assert used == [expected] * 10 and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

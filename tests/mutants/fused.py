@@ -128,3 +128,10 @@ def states_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @mutant(kills=f"{TESTS}::test_a_network_learns_the_same_without_it[dropout0]")
 def it_cannot_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("telos.switches.on", lambda name: True)
+
+
+@mutant(kills=f"{TESTS}::test_small_places_are_gone_through_by_one_thread[1048576-1]")
+def all_threads_wait_for_small_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    from contextlib import nullcontext
+
+    monkeypatch.setattr("telos.models._fused._threads", lambda multiply: nullcontext())

@@ -17,8 +17,13 @@ for many places at once:
     ∂h′/∂(…) of r                   a ⊙ m ⊙ r (1 − r)
 
 Under autocast products are in its type; states, gates and the gradients between places are in float32.
+
+A product of a place that is small is over before a second thread has woken up: such places are gone through
+by one thread.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -78,7 +83,9 @@ class _Gru(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             run = _run_of(x, start, len(across) // 3)
             _read(run, x, inward.to(product), bias, bias_across)
-            _step(run, _Product(across, product, *x.shape[:2]), bias_across)
+            multiply = _Product(across, product, *x.shape[:2])
+            with _threads(multiply):
+                _step(run, multiply, bias_across)
         ctx.save_for_backward(x, inward, across, *run)
         return run.states[1:]
 
@@ -89,7 +96,8 @@ class _Gru(torch.autograd.Function):
         run = _Run(*kept)
         with torch.autocast("cpu", enabled=False):
             multiply = _Product(across.T, x.dtype, *x.shape[:2])
-            slopes = _step_back(run, multiply, upstream, x.dtype)
+            with _threads(multiply):
+                slopes = _step_back(run, multiply, upstream, x.dtype)
             rows = slopes.gates.flatten(0, 1).flatten(1).to(x.dtype)
             of_across = rows.T @ run.states[:-1].to(x.dtype).flatten(0, 1)
             rows[:, -across.shape[1] :] = slopes.new.flatten(0, 1)
@@ -132,7 +140,7 @@ class _Product:
     """x (B, K) → x · weightᵀ (B, N), for many x one after the other; the weight (N, K) is laid out once."""
 
     def __init__(self, weight: Tensor, kind: torch.dtype, places: int, rows: int) -> None:
-        large = rows * weight.numel() > SMALL
+        self.large = large = rows * weight.numel() > SMALL
         self.kind = kind if large else weight.dtype
         self.out = weight.new_empty(rows, len(weight))
         weight = weight.to(self.kind)
@@ -148,6 +156,19 @@ class _Product:
         if self.kind == self.out.dtype:
             return torch.mm(x, self._turned, out=self.out)
         return self.out.copy_(x @ self._turned)
+
+
+@contextmanager
+def _threads(multiply: _Product) -> Iterator[None]:
+    """One where the product is small, else as many as before. Setting the number takes less than a
+    microsecond."""
+    before = torch.get_num_threads()
+    if not multiply.large:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _packed(weight: Tensor, rows: int) -> Tensor | None:
