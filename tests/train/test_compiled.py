@@ -16,7 +16,7 @@ from telos.find import find, names
 from telos.models._base import Model
 from telos.recipe import Recipe
 from telos.train import compiled
-from telos.train.compiled import COSTS, MARGIN, Blocks, Work, worth, wrong
+from telos.train.compiled import COSTS, Blocks, Work, worth, wrong
 from telos.train.display import Quiet
 from telos.train.loop import Trainer
 from tests.train import tiny
@@ -58,7 +58,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_is_compiled_if_it_is_long_enough() -> None:
     """Decided without a clock, by what the budget says; the first limit that is reached counts."""
     costs = COSTS["cpu"]
-    just = MARGIN * costs.seconds / costs.saved
+    just = 2 * costs.seconds / costs.saved
     assert worth(Work("cpu", 1.01 * just * costs.rate, INF))[0]
     assert not worth(Work("cpu", 0.99 * just * costs.rate, INF))[0]
     assert worth(Work("cpu", INF, 1.01 * just / 60))[0]
