@@ -34,6 +34,7 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     "schedule.average": ("schedule.average=0.2", []),
     "compute.precision": ("compute.precision=bfloat16", []),
     "compute.micro_batch": ("compute.micro_batch=1", []),
+    "compute.compile": ("compute.compile=true", []),
     "compute.recompute": ("compute.recompute=true", []),
     "compute.clip": ("compute.clip=0.1", []),
     "watch.evaluate_every": ("watch.evaluate_every=5", []),
@@ -80,6 +81,7 @@ def footprint(folder: Path, changes: list[str], monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(torch.utils.data.DataLoader, "__init__", spy)
     monkeypatch.setattr("telos.train.log._optional", sees)
+    monkeypatch.setattr("telos.train.compiled.BACKEND", "eager")  # no code is made
     settings = [change for change in changes if "=" in change]
     objective = Breaking(kind="always", at=2) if "broken" in changes else None
     model = "gru" if "gru" in changes else "decoder"
@@ -106,6 +108,7 @@ def footprint(folder: Path, changes: list[str], monkeypatch: pytest.MonkeyPatch)
     seen["files"] = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if ".telos" not in p.name)
     seen["lines"] = len((folder / "metrics.jsonl").read_text().splitlines())
     seen["precision"] = made.state.precision
+    seen["compiled"] = made.state.compiled
     seen["recompute"] = made.models["main"].recompute
     return seen
 

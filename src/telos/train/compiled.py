@@ -10,7 +10,6 @@ differ by more than rounding, or nothing can be compiled, the run goes on withou
 """
 
 import math
-import os
 import shutil
 import sys
 import time
@@ -137,10 +136,10 @@ def worth(work: Work) -> tuple[bool, str]:
         return False, f"there is no experience with it on {work.device}"
     if sys.platform == "win32":
         return False, "on Windows it wants more than is usually there"
-    if compiler() is None:
-        return False, "there is no C++ compiler"
     seconds = min(60 * work.minutes, work.operations / costs.rate)
     enough = seconds * costs.saved > MARGIN * costs.seconds
+    if enough and compiler() is None:
+        return False, "there is no C++ compiler"
     much = "is long enough for it" if enough else "is too short to win back what it takes"
     return enough, f"about {_duration(seconds)} of training {much}"
 
@@ -153,8 +152,9 @@ def _duration(seconds: float) -> str:
 
 def compiler() -> str | None:
     """The C++ compiler that compiled blocks are made with, where there is one."""
-    usual = "clang++" if sys.platform == "darwin" else "g++"
-    return shutil.which(os.environ.get("CXX") or usual)
+    from torch._inductor import config  # takes a second
+
+    return next((found for name in config.cpp.cxx if name and (found := shutil.which(name.split()[0]))), None)
 
 
 # ---- settled, and checked
@@ -236,9 +236,8 @@ def _refused(trainer: "Trainer", trained: list[Any], blocks: Blocks) -> str:
 
 
 def _told(error: BaseException) -> str:
-    """The first line of what went wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    """The beginning of what went wrong, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _use(trained: list[Any], blocks: Blocks | None) -> None:
