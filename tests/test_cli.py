@@ -197,7 +197,10 @@ def test_fast_ways_are_turned_off_by_name(telos: Telos, monkeypatch: pytest.Monk
     assert telos("recipes").status == 0 and not switches.on("recurrent")
     monkeypatch.setenv("TELOS_WITHOUT", "recurent")
     done = telos("recipes")
-    assert done.status == 2 and "there is no 'recurent' to turn off, only norms, parts, recurrent" in done.err
+    assert (
+        done.status == 2
+        and "there is no 'recurent' to turn off, only dropout, norms, parts, recurrent" in done.err
+    )
 
 
 def test_only_what_is_wrong_is_told(telos: Telos) -> None:

@@ -107,6 +107,7 @@ def _words(root: Path, quick: bool) -> list[str]:
         folder = little(root)
         files = {"path": folder, "validation": folder / "ast.txt", "test": folder / "argparse.txt"}
         small = ["model.embedding=16", "model.width=16", "train.batch=2", "tokenizer.size=500"]
+        small.append("loss.cutoffs=[100, 300]")
         return [*(f"data.{key}={path}" for key, path in files.items()), *small]
     folder = data_folder() / "wikitext-2"
     names = {"path": "train", "validation": "valid", "test": "test"}

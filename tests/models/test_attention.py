@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from telos import switches
 from telos.models import _attention
 from telos.models._attention import attention
 
@@ -71,7 +72,7 @@ def test_causal_is_the_mask_of_what_came_before() -> None:
 
 
 def test_all_else_is_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Float32, long rows, too many of them, shared heads, dropout, and whatever needs no gradient."""
+    """Float32, long rows, too many of them, shared heads, plain dropout, and what needs no gradient."""
 
     def never(*given: object) -> Tensor:
         raise AssertionError("probabilities were kept")
@@ -83,7 +84,8 @@ def test_all_else_is_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert attention(wide[0], wide[1], wide[2]).dtype == torch.float32
     attention(queries, keys, values)
     queries.requires_grad_()
-    attention(queries, keys, values, dropout=0.5)
+    with switches.without("dropout"):
+        attention(queries, keys, values, dropout=0.5)
     attention(queries, keys[:, :2], values[:, :2])
     monkeypatch.setattr(_attention, "LONGEST", OTHERS - 1)
     attention(queries, keys, values)

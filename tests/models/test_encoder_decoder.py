@@ -22,6 +22,7 @@ from telos.batch import Ask, Batch, Example, HeadSpec, Rows, Side
 from telos.config import read
 from telos.data.packing import collate, pack
 from telos.errors import ConfigError
+from telos.models import _relative
 from telos.models._base import Network, Sizes
 from telos.models._initial import initialise
 from telos.models._relative import backwards, both_ways, bucket_starts
@@ -454,13 +455,13 @@ def test_a_row_that_starts_anew_forgets_both_sides() -> None:
 def test_attention_weights_are_dropped_in_training_only(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trap 22: the kernel does as it is told, so it must be told."""
     told: list[float] = []
-    attend = torch.nn.functional.scaled_dot_product_attention
+    attend = _relative.attention
 
-    def listening(*given: Any, dropout_p: float = 0.0, **named: Any) -> Tensor:
-        told.append(dropout_p)
-        return attend(*given, dropout_p=dropout_p, **named)
+    def listening(*given: Any, dropout: float = 0.0, **named: Any) -> Tensor:
+        told.append(dropout)
+        return attend(*given, dropout=dropout, **named)
 
-    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", listening)
+    monkeypatch.setattr(_relative, "attention", listening)
     network, batch = built(name, dropout=0.25), batch_of([(drawn(6), drawn(5, 1))])
     for training, share in ((True, 0.25), (False, 0.0), (True, 0.25)):
         told.clear()

@@ -206,7 +206,7 @@ def test_rows_are_measured_as_if_nothing_could_be_left_out(
     found: list[bool] = []
     made = tiny.trainer(tmp_path, model="decoder", folder=None)
     monkeypatch.setattr(made, "trial", lambda batch: found.append(switches.on("parts")) or 1)
-    assert room.of(made, made._trained()).measure(2) == 1
+    assert room.of(made, made.trained()).measure(2) == 1
     assert found == [False] and switches.on("parts")
 
 

@@ -8,13 +8,13 @@ kept is scaled by that very share. Draws are of PyTorch's generator, as ever: th
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from telos import switches
 
-__all__ = ["Kept", "drawn", "draws_here", "dropout"]
+__all__ = ["Dropout", "Kept", "drawn", "draws_here", "dropout"]
 
 STEPS = 1 << 16
 """Values of what is drawn for a number."""
@@ -55,6 +55,13 @@ def dropout(x: Tensor, share: float, training: bool = True) -> Tensor:
         return functional.dropout(x, share)
     out: Tensor = _apply(x, share)
     return out
+
+
+class Dropout(nn.Dropout):
+    """PyTorch's layer with these draws."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p, self.training)
 
 
 class _Dropout(torch.autograd.Function):

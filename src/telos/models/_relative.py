@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from telos.batch import Rows, may_see
-from telos.models import _dropout
 from telos.models._attention import attention
+from telos.models._dropout import Dropout
 from telos.models._layers import Past
 
 __all__ = [
@@ -152,10 +152,10 @@ class Relu(nn.Module):
         super().__init__()
         self.inward = nn.Linear(width, inner, bias=False)
         self.outward = nn.Linear(inner, width, bias=False)
-        self.dropout = dropout
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.outward(_dropout.dropout(self.bend(self.inward(x)), self.dropout, self.training))
+        out: Tensor = self.outward(self.drop(self.bend(self.inward(x))))
         return out
 
     def bend(self, x: Tensor) -> Tensor:
@@ -187,16 +187,12 @@ class RelativeBlock(nn.Module):
         super().__init__()
         self.norm_attend, self.attend = norm(), attend
         self.norm_feed, self.feed = norm(), feed
-        self.dropout = dropout
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, bias: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
         """`x` (B, T, width); the same shape, and the keys and values up to here."""
         x, memory = self.look(x, bias, past)
         return x + self.drop(self.feed(self.norm_feed(x))), memory
-
-    def drop(self, x: Tensor) -> Tensor:
-        """`x` after dropout."""
-        return _dropout.dropout(x, self.dropout, self.training)
 
     def look(self, x: Tensor, bias: Tensor, past: Past | None) -> tuple[Tensor, Past]:
         """The first half: attention to the side itself, whose earlier places are `past`."""

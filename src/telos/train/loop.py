@@ -166,8 +166,7 @@ class Trainer:
         self.state = RunState.of(saved.state["run"])
         self.state.batch = self.state.batch or self.plan.batch
         self.plan = replace(self.plan, batch=self.state.batch)  # whatever a larger budget would take
-        carried = saved.state["carried"]
-        tensors = saved.tensors["carried"]
+        carried, tensors = saved.state["carried"], saved.tensors["carried"]
         self._carried = {int(k): unflattened(s, tensors, self.device) for k, s in carried.items()}
 
     def save(self) -> None:
@@ -357,8 +356,7 @@ class Trainer:
 
     def _set_rate(self) -> float:
         """The learning rate of the step that is about to be taken, in every group."""
-        factor = rate_at(self.settings.schedule, self.state.step, self._share())
-        rate = self.settled.rate * factor
+        rate = self.settled.rate * rate_at(self.settings.schedule, self.state.step, self._share())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
