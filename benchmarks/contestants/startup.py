@@ -27,10 +27,11 @@ def run(spec: Spec, session: Session) -> None:
 
 
 def _telos(spec: Spec) -> None:
-    """Until the line of the first step is shown."""
+    """Until the line of the first step is shown, without compiling."""
     root, corpus = Path(spec.corpus["root"]), spec.corpus
     shutil.rmtree(root / "startup", ignore_errors=True)
-    changes = [*corpus["overrides"], "name=startup", f"train.batch={spec.batch}"]
+    own = ["name=startup", f"train.batch={spec.batch}", "train.compute.compile=false"]
+    changes = [*corpus["overrides"], *own]
     words = [sys.executable, "-m", "telos", "train", corpus["recipe"], *changes, "--runs", str(root)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert process.stderr is not None
