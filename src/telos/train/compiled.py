@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from telos.batch import Batch
-from telos.data.loader import steps_per_epoch
 from telos.train.checkpoint import bare
+from telos.train.defaults import tokens
 from telos.train.precision import Precision
 from telos.train.room import out_of_memory
 from telos.train.trial import template, widened
@@ -207,13 +207,10 @@ def _pays(trainer: "Trainer", trained: list[Any], say: Callable[[str], None]) ->
 
 def work(trainer: "Trainer", trained: list[Any]) -> Work:
     """How long the run will be, as far as its budget says: by 6 operations per weight and token."""
-    budget, plan = trainer.settings.budget, trainer.plan
-    step = plan.batch * plan.window
-    tokens = min(budget.tokens or math.inf, step * (budget.steps or math.inf))
-    if budget.epochs is not None:
-        tokens = min(tokens, budget.epochs * steps_per_epoch(plan) * step)
+    budget = trainer.settings.budget
     weights = sum(p.numel() for network in trained for p in network.parameters())
-    return Work(trainer.device.type, 6.0 * weights * tokens, budget.minutes or math.inf)
+    operations = 6.0 * weights * tokens(budget, trainer.plan)
+    return Work(trainer.device.type, operations, budget.minutes or math.inf)
 
 
 def _refused(trainer: "Trainer", trained: list[Any], blocks: Blocks) -> str:

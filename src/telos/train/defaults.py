@@ -30,7 +30,7 @@ from telos.optim._base import RATE
 if TYPE_CHECKING:
     from telos.train.settings import BudgetSettings, TrainSettings
 
-__all__ = ["MANY", "ROWS", "Settled", "inner_parameters", "passes", "rate", "rows", "settled"]
+__all__ = ["MANY", "ROWS", "Settled", "inner_parameters", "passes", "rate", "rows", "settled", "tokens"]
 
 ROWS = 32
 """In a step, where nothing says how many."""
@@ -65,8 +65,8 @@ def settled(settings: "TrainSettings", plan: LoaderPlan, parameters: int) -> Set
     many = None in (decay, average) and passes(settings.budget, plan) > MANY
     noisy = many or settings.schedule.kind == "constant"
     if peak is None:
-        tokens = passes(settings.budget, plan) * steps_per_epoch(plan) * plan.batch * plan.window
-        peak = rate(parameters, tokens) if tokens else RATE
+        known = settings.budget.minutes is None
+        peak = rate(parameters, tokens(settings.budget, plan)) if known else RATE
     return Settled(
         rate=peak,
         decay=(MANY_DECAY if many else FEW_DECAY) if decay is None else decay,
@@ -74,9 +74,9 @@ def settled(settings: "TrainSettings", plan: LoaderPlan, parameters: int) -> Set
     )
 
 
-def rate(parameters: int, tokens: float) -> float:
+def rate(parameters: int, trained: float) -> float:
     """The peak rate for a model of so many parameters that is trained on so many tokens."""
-    law = 1.79 * math.pow(max(parameters, 1), -0.713) * math.pow(tokens, 0.307)
+    law = 1.79 * math.pow(max(parameters, 1), -0.713) * math.pow(trained, 0.307)
     return min(max(law, LEAST_RATE), MOST_RATE)
 
 
@@ -88,10 +88,10 @@ def rows(budget: "BudgetSettings", window: int, text: int) -> int:
         (budget.epochs or 0.0) * text,
         steps * math.pow(STEP * math.pow(steps, STEP_POWER), 1 / (1 - STEP_POWER)),
     )
-    tokens = min(filter(None, limits), default=0)
-    if budget.minutes is not None or not tokens:
+    trained = min(filter(None, limits), default=0)
+    if budget.minutes is not None or not trained:
         return ROWS
-    return max(1, round(STEP * math.pow(tokens, STEP_POWER) / window))
+    return max(1, round(STEP * math.pow(trained, STEP_POWER) / window))
 
 
 def inner_parameters(network: nn.Module) -> int:
@@ -101,13 +101,17 @@ def inner_parameters(network: nn.Module) -> int:
     return sum(p.numel() for name, p in inner if ".heads." not in f".{name}")
 
 
+def tokens(budget: "BudgetSettings", plan: LoaderPlan) -> float:
+    """About how many tokens are trained on; infinite where no part of the budget but its minutes says it."""
+    step = plan.batch * plan.window
+    found = min(budget.tokens or math.inf, step * (budget.steps or math.inf))
+    if budget.epochs is not None:
+        found = min(found, budget.epochs * steps_per_epoch(plan) * step)
+    return found
+
+
 def passes(budget: "BudgetSettings", plan: LoaderPlan) -> float:
     """About how often the text is read; 0 where that is not known, since minutes do not say it."""
     if budget.minutes is not None:
         return 0.0
-    found = math.inf if budget.epochs is None else budget.epochs
-    if budget.steps is not None or budget.tokens is not None:
-        steps = steps_per_epoch(plan)
-        found = min(found, (budget.steps or math.inf) / steps)
-        found = min(found, (budget.tokens or math.inf) / (steps * plan.batch * plan.window))
-    return found
+    return tokens(budget, plan) / (steps_per_epoch(plan) * plan.batch * plan.window)
