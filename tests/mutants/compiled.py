@@ -128,3 +128,8 @@ def it_is_ignored_where_there_are_no_blocks(monkeypatch: pytest.MonkeyPatch) -> 
     from telos.models._base import Model
 
     monkeypatch.setattr(Model, "compiles", property(lambda self: True))
+
+
+@mutant(kills=f"{COMPILED}::test_rows_in_parts_are_not_compiled_for")
+def every_layout_of_pieces_has_a_form_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telos.train.compiled.getattr", lambda part, name, other: other, raising=False)

@@ -13,7 +13,9 @@ from telos import models
 from telos.config import read
 from telos.errors import ConfigError
 from telos.find import find, names
+from telos.models import _parts
 from telos.models._base import Model
+from telos.models._layers import Sight
 from telos.recipe import Recipe
 from telos.train import compiled
 from telos.train.compiled import COSTS, Blocks, Work, worth, wrong
@@ -251,6 +253,28 @@ def test_a_single_row_beside_several_is_not_compiled_for() -> None:
         for size in (1, 4):
             blocks(torch.neg, torch.ones(size, 3))
     assert called == [1, 4, 4]
+
+
+def test_rows_in_parts_are_not_compiled_for() -> None:
+    """Their pieces are others in every step: each would be another form."""
+    called: list[Sight] = []
+    blocks = Blocks(4)
+    blocks._call = lambda block, x, sight: called.append(sight)
+    at = torch.arange(8).expand(4, 8)
+    parts = _parts.Parts((), at, at, at)
+    for sight in (Sight(None, causal=True), Sight(None, parts=parts)):
+        blocks(lambda x, sight: None, torch.ones(4, 8, 3), sight)
+    assert [sight.parts for sight in called] == [None]
+
+
+def test_a_run_with_rows_in_parts_is_compiled_for_the_others(
+    monkeypatch: pytest.MonkeyPatch, traced: None, tmp_path: Path
+) -> None:
+    """Whole runs: however rows are laid out, loss and gradients pass the check and nothing is refused."""
+    monkeypatch.setattr(_parts, "WORTH", 1e9)
+    trainer, heard = made(tmp_path, "true", folder=None)
+    trainer.run()
+    assert trainer.state.compiled and not any("Warning" in line for line in heard.lines), heard.lines
 
 
 @pytest.mark.parametrize("name", names(models))
