@@ -187,7 +187,7 @@ def padding_sees_nothing_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 def embeddings_drop_in_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.models import encoder
 
-    monkeypatch.setattr(encoder, "dropped", lambda x, share, training: functional.dropout(x, share))
+    monkeypatch.setattr(encoder, "dropout", lambda x, share, training: functional.dropout(x, share))
 
 
 @mutant(kills=f"{MODELS}::test_what_decays[bert]", trap=25)

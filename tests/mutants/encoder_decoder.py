@@ -173,7 +173,7 @@ def attention_drops_always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{MODEL}::test_dropout_is_where_t5_has_it[v1.1]", trap=22)
 def nothing_is_dropped_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("telos.models.encoder_decoder.dropped", lambda x, share, training: x)
+    monkeypatch.setattr("telos.models.encoder_decoder.dropout", lambda x, share, training: x)
 
 
 @mutant(kills=f"{MODEL}::test_what_decays", trap=25)
