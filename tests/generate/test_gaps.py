@@ -32,7 +32,7 @@ WINDOW = 24
 GREEDY = GenerateSettings(temperature=0, length=6)
 LEARNERS: dict[str, tuple[Objective, str, int, int]] = {
     "infill": (Infill(rate=1.0), "decoder", 6, 500),
-    "span": (Span(density=0.5, length=2.0, marks=2), "encoder_decoder", 6, 250),
+    "span": (Span(density=0.5, length=2.0, marks=2), "encoder_decoder", 6, 400),
     "masked": (Masked(rate=0.5), "encoder", 2, 250),
     "hybrid": (Hybrid(masked=Masked(rate=0.5), share=0.8), "decoder", 2, 250),
 }
@@ -50,10 +50,10 @@ def learned(name: str) -> tuple[Network, Objective, Tokenizer]:
     model = world.make_model(kind, width=48, depth=2, heads=4)
     torch.manual_seed(0)
     network = world.built(model, world.sizes_for(objective, tokenizer, WINDOW))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.0)
     pieces, rng = Pieces(*rows), np.random.default_rng(0)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 4e-3 * min(1.0, (step + 1) / 40) * (1 - step / steps)
+        optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 40) * (1 - step / steps)
         made = [
             objective.example(pieces, index, rng, tokenizer) for index in range(len(rows)) for _ in "1234"
         ]
