@@ -3,7 +3,11 @@
 import contextlib
 import hashlib
 import re
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -106,3 +110,47 @@ def web_server() -> Iterator[Server]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _program(*words: str, port: int) -> Iterator[str]:
+    """A server that is a program of its own, once it answers; its address."""
+    process = subprocess.Popen(
+        [sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert process.poll() is None, f"{words} ended with {process.returncode}"
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@contextlib.contextmanager
+def s3_server() -> Iterator[str]:
+    """A server that speaks S3."""
+    port = _free_port()
+    code = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
+    with _program("-c", code, port=port) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def gcs_server() -> Iterator[str]:
+    """A server that speaks the JSON interface of Google Cloud Storage."""
+    port = _free_port()
+    words = ("start", "--host", "127.0.0.1", "--port", str(port), "--in-memory")
+    code = (
+        f"import sys; sys.argv[1:] = {list(words)!r}; from gcp_storage_emulator.__main__ import main; main()"
+    )
+    with _program("-c", code, port=port) as url:
+        yield url
