@@ -134,7 +134,7 @@ def test_links_devices_and_holes_of_a_tar_are_left_out_and_counted(tmp_path):
         archive.addfile(entry, io.BytesIO(b"ok"))
         holes = tarfile.TarInfo("holes.txt")
         holes.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,0"}
-        holes.pax_headers |= {"GNU.sparse.size": str(10**15), "GNU.sparse.numblocks": "1"}
+        holes.pax_headers |= {"GNU.sparse.size": str(10**8), "GNU.sparse.numblocks": "1"}
         archive.addfile(holes)
     documents, skipped = read(tmp_path / "a.tar")
     assert [d.text for d in documents] == ["ok"]

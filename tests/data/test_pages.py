@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telos.data.sources import _charset, _page, _warc
+from telos.data.sources import _charset, _http, _page, _warc
 from telos.data.sources.html import Html
 from telos.data.sources.warc import Warc
 from telos.errors import DataError
@@ -156,12 +156,13 @@ def test_no_bytes_are_too_bad(data, said):
 @pytest.mark.parametrize(
     ("page", "reason"),
     [
+        (b"x" * (_page.LONGEST + 1), "a page of more than 8,388,608 bytes"),
         (b"<div>" * 80_000, "nested more than 512 deep"),
         (b"<b>" + b"<section>" * 2000 + b"</section>" * 2000, "nested more than 512 deep"),
         (b"".join(b"<b a=%d>" % n for n in range(3000)) + b"<p>x" * 3000, "more than 1,000,000 elements"),
         (b"<p>x" * 1_100_000, "more than 1,000,000 elements"),
-        (b"x" * (_page.LONGEST + 1), "a page of more than 8,388,608 bytes"),
     ],
+    ids=["long", "deep", "deep-and-closed", "open", "many"],
 )
 def test_a_page_that_would_take_minutes_is_left_out_and_counted(page, reason, tmp_path):
     """Trap 54: deep elements take time as their depth squared, open ones memory as a product."""
@@ -286,6 +287,7 @@ def test_large_records_are_passed_over_without_being_in_memory(tmp_path, monkeyp
         record("response", bomb),
         record("response", answer(PAGE)),
     ]
+    assert _http.answer(bomb, 10_000) == "a page of more than 10,000 bytes"
     sizes = []
     take = _warc._Reader._read
     monkeypatch.setattr(_warc._Reader, "_read", lambda self, size: sizes.append(size) or take(self, size))

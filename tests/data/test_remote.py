@@ -1,5 +1,6 @@
 """Files that are elsewhere, from a real web server: fetched once, whole, and from nowhere else."""
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -132,6 +133,18 @@ def test_what_an_earlier_process_left_is_gone_on_from(server, access):
     assert server.asked[-1][1]["If-Range"] == file.etag
 
 
+def test_what_is_not_whole_never_has_the_name_of_the_file(server, access):
+    server.files["/a.bin"] = Served(DATA)
+    (file,) = listing(server.url("/a.bin"), access)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remote, "TRIES", 1)
+        server.files["/a.bin"].breaks = 1_000_000
+        with pytest.raises(DataError, match="broke off at byte"):
+            fetch(file, access)
+    assert [path.name for path in remote._place(file, access).parent.iterdir()] == [".part"]
+    assert fetch(file, access).read_bytes() == DATA
+
+
 @pytest.mark.parametrize("etag", ["", 'W/"weak"'])
 def test_a_server_that_names_no_version(etag, server, access):
     """It is known by when it was modified, or else by its content; never taken for what it was before."""
@@ -234,11 +247,10 @@ def test_a_file_that_trickles_is_given_up(server, access, monkeypatch):
             with connection:
                 connection.recv(4096)
                 connection.sendall(b'HTTP/1.1 200 OK\r\nETag: "a"\r\nContent-Length: 1000000\r\n\r\n')
-                try:
-                    while not stop.wait(0.05):
+                with contextlib.suppress(OSError):
+                    for _ in range(40):
                         connection.sendall(b"x")
-                except OSError:
-                    pass
+                        stop.wait(0.05)
 
     thread = threading.Thread(target=trickle)
     thread.start()
