@@ -22,6 +22,7 @@ _LARGER = {
 }
 """Pages say the smaller encoding and mean the larger one, which reads everything that the smaller does."""
 _SURROGATES = {0xDC80 + n: 0x10DC80 + n for n in range(128)}
+_HIDDEN = re.compile("[\U0010dc80-\U0010dcff]")
 _BACK = {there: here for here, there in _SURROGATES.items()}
 
 

@@ -193,6 +193,8 @@ class _Cutter:
 
     def _end(self) -> None:
         """The block that has gathered is over."""
+        if not self.parts:
+            return
         text = "".join(self.parts)
         text = text.strip("\n").rstrip() if self.kept else _plain(text)
         if text:
@@ -216,8 +218,9 @@ class _Cutter:
 
 def _plain(text: str) -> str:
     """White space as HTML shows it: runs are one blank, and a `<br>`, here NUL, ends a line."""
-    lines = (_BLANK.sub(" ", line).strip() for line in text.split("\x00"))
-    return "\n".join(lines).strip("\n")
+    if "\x00" not in text:
+        return _BLANK.sub(" ", text).strip()
+    return "\n".join(_BLANK.sub(" ", line).strip() for line in text.split("\x00")).strip("\n")
 
 
 def _root(body: Any) -> Any:
