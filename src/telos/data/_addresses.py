@@ -48,6 +48,8 @@ def addresses(url: SplitResult, allowed: Collection[str]) -> list[tuple[str, int
     Raises:
         DataError: it may not, or there is no such host.
     """
+    if url.scheme not in ("https", "http"):
+        raise DataError(f"{shown(url)}: only https is read here.")
     host, port = _host_and_port(url)
     free = f"{host}:{port}" in allowed or f"[{host}]:{port}" in allowed
     if url.scheme != "https" and not (free and url.scheme == "http"):

@@ -7,7 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -119,16 +119,13 @@ def _answered(
     asked = url
     for _ in range(HOPS + 1):
         connection = _connected(parts := _split(asked), allowed)
-        try:
-            answer = _ask(connection, parts, method, headers)
+        with closing(connection), _ask(connection, parts, method, headers) as answer:
             if answer.status not in (301, 302, 303, 307, 308):
                 _check_status(answer, url)
                 _check_encoding(answer, parts)
                 yield answer
                 return
             asked = urljoin(asked, answer.headers.get("Location", ""))
-        finally:
-            connection.close()
     raise DataError(f"{_plain(url)}: redirected more than {HOPS} times.")
 
 

@@ -33,7 +33,8 @@ STORES: Final = ("s3", "gs")
 TRIES: Final = 5
 PAUSE = 1.0
 """Seconds before the second try; twice as many before each one after it."""
-_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):/{1,2}(?=[^/\\])|(file):", re.IGNORECASE)
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/|file:", re.IGNORECASE)
+"""What begins with it is a URL. `C:/texts` is a path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +72,9 @@ def is_remote(where: str) -> bool:
     Raises:
         DataError: it is the URL of something that is not read from a URL, as `file:` is.
     """
-    if not (found := _SCHEME.match(where)) or ("://" not in where[:24] and found[1] and len(found[1]) == 1):
-        return False  # `C:/texts` is a path
-    scheme = (found[1] or found[2]).lower()
+    if not (found := _SCHEME.match(where)):
+        return False
+    scheme = (found[1] or "file").lower()
     if scheme not in (*STORES, "https", "http") or not where.lower().startswith(f"{scheme}://"):
         raise DataError(
             f"data.path: {scheme}: is not read; there are https://, s3:// and gs://. Files of this machine "
@@ -91,9 +92,10 @@ def listing(url: str, access: Access) -> list[RemoteFile]:
     scheme = urlsplit(url).scheme.lower()
     if scheme in STORES:
         return [RemoteFile(*found) for found in _tried(lambda: _store.listed(url), url)]
+    path = urlsplit(url).path
     found = _tried(lambda: _web.look(url, access.allow_hosts), url)
-    name = PurePosixPath(unquote(urlsplit(url).path)).name
-    if not name:
+    name = PurePosixPath(unquote(path)).name
+    if not name or path.endswith("/"):
         raise DataError(f"{shown(urlsplit(url))}: this names a folder; over https a file must be named.")
     file = RemoteFile(url, name, found.size, found.etag)
     return [file if found.etag else _identified(file, access)]

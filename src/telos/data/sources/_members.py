@@ -1,12 +1,14 @@
 """The members of zip and tar archives, streamed one after the other and never written to the disk."""
 
 import io
+import lzma
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -14,7 +16,7 @@ from telos.data.sources import _base
 from telos.data.sources._base import Skip
 from telos.errors import DataError
 
-__all__ = ["Member", "members"]
+__all__ = ["Member", "explained", "members"]
 
 MEMBERS = 1_000_000
 """Members of an archive, at most."""
@@ -38,13 +40,22 @@ def members(file: BinaryIO, path: Path, skip: Skip) -> Iterator[Member]:
         DataError: the archive is damaged, has a password, expands to more than `EXPANSION` times its size, or
             has more than `MEMBERS` members.
     """
-    zipped = _base.plain_suffix(path) == ".zip"
+    yield from _zip(file, path, skip) if _base.plain_suffix(path) == ".zip" else _tar(file, path, skip)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Errors of the libraries, while members are looked for or read, as ours."""
+    broken = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError)
     try:
-        yield from _zip(file, path, skip) if zipped else _tar(file, path, skip)
-    except (zipfile.BadZipFile, zlib.error, tarfile.TarError, struct.error) as error:
+        yield
+    except DataError:
+        raise
+    except NotImplementedError as error:
+        why = f"{path}: a member is compressed in a way that is not known here: {error}"
+        raise DataError(f"{why}. Take the files out of the archive.") from None
+    except (*broken, ValueError, OverflowError) as error:
         raise DataError(f"{path}: the archive is damaged or cut short: {error}. Fetch it again.") from None
-    except EOFError:
-        raise DataError(f"{path}: the archive is cut short. Fetch it again.") from None
 
 
 def _zip(file: BinaryIO, path: Path, skip: Skip) -> Iterator[Member]:
@@ -67,16 +78,7 @@ def _zip(file: BinaryIO, path: Path, skip: Skip) -> Iterator[Member]:
                 raise DataError(
                     f"{path}: {entry.filename} has a password. Take the files out of the archive."
                 )
-            yield _from_zip(archive, entry, path, budget)
-
-
-def _from_zip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, budget: "_Budget") -> Member:
-    try:
-        opened = archive.open(entry)
-    except NotImplementedError as error:
-        why = f"{path}: {entry.filename} is compressed in a way that is not known here: {error}"
-        raise DataError(f"{why}. Take the files out of the archive.") from None
-    return Member(entry.filename, entry.compress_size, budget.bounded(opened))
+            yield Member(entry.filename, entry.compress_size, budget.bounded(archive.open(entry)))
 
 
 def _check_list(data: Any, path: Path, size: int) -> None:

@@ -38,16 +38,19 @@ class Archive(Rows):
             DataError: the archive is damaged, has a password, expands to more than is believable, or has too
                 many members.
         """
-        for member in _members.members(file, path, skip):
-            name = path / member.name
-            source = self._sources.get(_base.plain_suffix(name))
-            if source is None:
-                skip(_unread(name), str(Path(path.name) / member.name))
-                continue
-            folder = f"{(Path(path.name) / member.name).parent.as_posix()}/"
-            with _base.opened(member.file, name, member.size) as stream:
-                for document in source.read(stream, name, skip):
-                    yield replace(document, id=folder + document.id)
+        with _members.explained(path):
+            for member in _members.members(file, path, skip):
+                yield from self._member(member, path, skip)
+
+    def _member(self, member: _members.Member, path: Path, skip: Skip) -> Iterator[Document]:
+        name, inside = path / member.name, Path(path.name) / member.name
+        source = self._sources.get(_base.plain_suffix(name))
+        if source is None:
+            skip(_unread(name), inside.as_posix())
+            return
+        with _base.opened(member.file, name, member.size) as stream:
+            for document in source.read(stream, name, skip):
+                yield replace(document, id=f"{inside.parent.as_posix()}/{document.id}")
 
     @cached_property
     def _sources(self) -> dict[str, Source]:
