@@ -13,7 +13,7 @@ from pydantic import Field
 
 from telos.batch import Document
 from telos.data.filters._base import Filter
-from telos.data.filters._words import BLANK, IDEOGRAPH, Words, words_of
+from telos.data.filters._words import IDEOGRAPH, Words, words_of
 
 __all__ = ["Chinese"]
 
@@ -39,7 +39,7 @@ class Chinese(Filter):
 
     def judge(self, document: Document, text: str) -> str | None:
         words = words_of(text)
-        solid = len(text) - words.count(BLANK)
+        solid = words.solid
         if not solid or words.count(IDEOGRAPH) - _kana(words) < self.han * solid:
             return "chinese: few Chinese characters"
         if _SUSPECT.search(text) and _garbled(text, solid) > self.garbled * solid:

@@ -67,7 +67,23 @@ class Repetition(Filter):
         few, characters = _duplicates(words.lines)
         if few > self.lines or characters > self.line_characters * size:
             return "repetition: lines"
-        return self._phrases(words)
+        return self._phrases(words) if self._may_repeat(words) else None
+
+    def _may_repeat(self, words: Words) -> bool:
+        """Whether a rule about n-grams might be broken: not where the longest n-grams, as often as the most
+        frequent two words come, or as duplicate five words do, would be within the limits. Sorting is all
+        that takes time here; most documents need no more."""
+        size, hashes = len(words.text), words.hashes
+        if len(words) < 3:
+            return False
+        two = _joined(hashes[:-1], hashes[1:])
+        most = _most(two)
+        if any(most * _longest(words, n) > limit * size for n, limit in zip(TOP, self.top, strict=True)):
+            return most > 1
+        five = _joined(_joined(two[:-3], two[2:-1]), hashes[4:])
+        five.sort()
+        later = int(np.count_nonzero(five[1:] == five[:-1]))
+        return later * _longest(words, 5) > min(self.duplicated) * size
 
     def _phrases(self, words: Words) -> str | None:
         """The first rule about n-grams that is broken; see the head of this file for where it stops."""
@@ -109,6 +125,41 @@ def _duplicates(parts: list[str]) -> tuple[float, int]:
 
 
 def _longest(words: Words, n: int) -> int:
+    """Characters of the longest n-gram, with the blanks after it."""
+    starts = words.starts
+    if len(starts) <= n:
+        return len(words.text)
+    return max(int((starts[n:] - starts[:-n]).max()), len(words.text) - int(starts[-n]))
+
+
+def _longer(
+    words: Words, places: NDArray[np.int64], keys: NDArray[np.uint64], n: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Hashes of the n-grams at `places`, made from those of n − 1 words; none that would end beyond the
+    text."""
+    fits = places <= len(words) - n
+    places, keys = places[fits], keys[fits]
+    return places, _joined(keys, words.hashes[places + (n - 1)])
+
+
+def _joined(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Hashes of things that stand one after the other."""
+    joined = hashes >> np.uint64(29)
+    joined ^= hashes
+    joined *= _MULTIPLIER
+    joined += others
+    return joined
+
+
+def _most(hashes: NDArray[np.uint64]) -> int:
+    """How often the most frequent one comes."""
+    ordered = np.sort(hashes)
+    begins = np.ones(len(ordered), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+    return int(_steps(begins.nonzero()[0], len(ordered)).max(initial=0))
+
+
+def _longest(words: Words, n: int) -> int:
     """Characters of the longest n-gram."""
     return int((words.ends[n - 1 :] - words.starts[: len(words) - n + 1]).max(initial=0))
 
@@ -120,7 +171,23 @@ def _longer(
     text."""
     fits = places <= len(words) - n
     places, keys = places[fits], keys[fits]
-    return places, (keys ^ (keys >> np.uint64(29))) * _MULTIPLIER + words.hashes[places + (n - 1)]
+    return places, _joined(keys, words.hashes[places + (n - 1)])
+
+
+def _joined(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Hashes of things that stand one after the other."""
+    joined = hashes >> np.uint64(29)
+    joined ^= hashes
+    joined *= _MULTIPLIER
+    joined += others
+    return joined
+
+
+def _most(hashes: NDArray[np.uint64]) -> int:
+    """How often the most frequent one comes."""
+    ordered = np.sort(hashes)
+    ends = (ordered[1:] != ordered[:-1]).nonzero()[0]
+    return int(_steps(ends, len(ordered) - 1).max(initial=0)) if len(ends) else len(ordered)
 
 
 class _Groups:
@@ -132,7 +199,7 @@ class _Groups:
         begins = np.ones(len(order), dtype=np.bool_)
         np.not_equal(self._keys[1:], self._keys[:-1], out=begins[1:])
         self._begins = begins.nonzero()[0]
-        self._sizes = np.diff(self._begins, append=len(order))
+        self._sizes = _steps(self._begins, len(order))
         self.any = len(self._begins) < len(order)
         """Whether anything is repeated."""
         self.most = int(self._sizes.max(initial=0))
@@ -158,11 +225,19 @@ class _Groups:
         return self._places[repeated], self._keys[repeated]
 
 
+def _steps(begins: NDArray[np.int64], end: int) -> NDArray[np.int64]:
+    """From each to the next, and from the last to the end."""
+    steps = np.empty_like(begins)
+    np.subtract(begins[1:], begins[:-1], out=steps[:-1])
+    steps[-1:] = end - begins[-1:]
+    return steps
+
+
 def _characters(words: Words, later: NDArray[np.int64], n: int) -> int:
     """Characters of the words within the n-grams that begin at `later`, with the blanks after each."""
     change = np.zeros(len(words) + 1, dtype=np.int32)
     change[later] += 1
     change[later + n] -= 1
     covered = change[:-1].cumsum() > 0
-    lengths = np.diff(words.starts, append=words.ends[-1:])
+    lengths = _steps(words.starts, len(words.text))
     return int(lengths[covered].sum())

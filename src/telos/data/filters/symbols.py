@@ -62,13 +62,15 @@ class Symbols(Filter):
         return None
 
     def _of_words(self, words: Words) -> str | None:
-        if int(np.count_nonzero(words.having(LETTER))) < self.letters * len(words):
+        if int(np.count_nonzero(words.highest >= LETTER)) < self.letters * len(words):
             return "symbols: few letters"
-        spaced = ~words.having(IDEOGRAPH)
-        count = int(np.count_nonzero(spaced))
-        if 2 * count < len(words):
-            return None
-        characters = int((words.ends - words.starts)[spaced].sum())
+        count, characters = len(words), words.solid
+        if words.mixed:
+            spaced = words.highest < IDEOGRAPH
+            count = int(np.count_nonzero(spaced))
+            if 2 * count < len(words):
+                return None
+            characters = int((words.ends - words.starts)[spaced].sum())
         if characters < self.shortest * count:
             return "symbols: short words"
         return "symbols: long words" if characters > self.longest * count else None
