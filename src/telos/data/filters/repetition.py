@@ -60,12 +60,14 @@ class Repetition(Filter):
     def judge(self, document: Document, text: str) -> str | None:
         size = len(text)
         paragraphs = [stripped for part in text.split("\n\n") if (stripped := part.strip())]
-        few, characters = _duplicates(paragraphs)
-        if few > self.paragraphs or characters > self.paragraph_characters * size:
+        again, characters = _duplicates(paragraphs)
+        if _is_more(again, len(paragraphs), self.paragraphs):
+            return "repetition: paragraphs"
+        if _is_more(characters, size, self.paragraph_characters):
             return "repetition: paragraphs"
         words = words_of(text)
-        few, characters = _duplicates(words.lines)
-        if few > self.lines or characters > self.line_characters * size:
+        again, characters = _duplicates(words.lines)
+        if _is_more(again, len(words.lines), self.lines) or _is_more(characters, size, self.line_characters):
             return "repetition: lines"
         return self._phrases(words) if self._may_repeat(words) else None
 
@@ -78,12 +80,14 @@ class Repetition(Filter):
             return False
         two = _joined(hashes[:-1], hashes[1:])
         most = _most(two)
-        if any(most * _longest(words, n) > limit * size for n, limit in zip(TOP, self.top, strict=True)):
+        if any(
+            _is_more(most * _longest(words, n), size, limit) for n, limit in zip(TOP, self.top, strict=True)
+        ):
             return most > 1
         five = _joined(_joined(two[:-3], two[2:-1]), hashes[4:])
         five.sort()
         later = int(np.count_nonzero(five[1:] == five[:-1]))
-        return later * _longest(words, 5) > min(self.duplicated) * size
+        return _is_more(later * _longest(words, 5), size, min(self.duplicated))
 
     def _phrases(self, words: Words) -> str | None:
         """The first rule about n-grams that is broken; see the head of this file for where it stops."""
@@ -93,13 +97,14 @@ class Repetition(Filter):
             groups = _Groups(places, keys)
             if not groups.any:
                 return None
-            if n in TOP and min(groups.top(words, n), size) > self.top[n - TOP[0]] * size:
+            if n in TOP and _is_more(min(groups.top(words, n), size), size, self.top[n - TOP[0]]):
                 return f"repetition: top {n}-gram"
             if n > TOP[0]:
                 covered = _characters(words, groups.later(), n)
-                if n in DUPLICATED and covered > self.duplicated[n - DUPLICATED[0]] * size:
+                if n in DUPLICATED and _is_more(covered, size, self.duplicated[n - DUPLICATED[0]]):
                     return f"repetition: duplicate {n}-grams"
-                if covered <= self._to_come(n) * size and not self._top_to_come(words, groups.most, n):
+                beyond = _is_more(covered, size, self._to_come(n))
+                if not beyond and not self._top_to_come(words, groups.most, n):
                     return None
             places, keys = groups.again()
         return None
@@ -112,16 +117,22 @@ class Repetition(Filter):
         """Whether a longer n-gram, which cannot be more frequent than `most`, might be beyond its limit."""
         size = len(words.text)
         return any(
-            most * _longest(words, longer) > self.top[longer - TOP[0]] * size for longer in TOP if longer > n
+            _is_more(most * _longest(words, longer), size, self.top[longer - TOP[0]])
+            for longer in TOP
+            if longer > n
         )
 
 
-def _duplicates(parts: list[str]) -> tuple[float, int]:
-    """The share of the parts that came before, and their characters."""
+def _is_more(part: int, whole: int, limit: float) -> bool:
+    """Whether a share is beyond its limit. By division, which is right to the last digit: 3 of 10 is 0.3."""
+    return whole > 0 and part / whole > limit
+
+
+def _duplicates(parts: list[str]) -> tuple[int, int]:
+    """How many of the parts came before, and their characters."""
     if len(different := set(parts)) == len(parts):
-        return 0.0, 0
-    characters = sum(map(len, parts)) - sum(map(len, different))
-    return 1 - len(different) / len(parts), characters
+        return 0, 0
+    return len(parts) - len(different), sum(map(len, parts)) - sum(map(len, different))
 
 
 def _longest(words: Words, n: int) -> int:
@@ -157,37 +168,6 @@ def _most(hashes: NDArray[np.uint64]) -> int:
     begins = np.ones(len(ordered), dtype=np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
     return int(_steps(begins.nonzero()[0], len(ordered)).max(initial=0))
-
-
-def _longest(words: Words, n: int) -> int:
-    """Characters of the longest n-gram."""
-    return int((words.ends[n - 1 :] - words.starts[: len(words) - n + 1]).max(initial=0))
-
-
-def _longer(
-    words: Words, places: NDArray[np.int64], keys: NDArray[np.uint64], n: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Hashes of the n-grams at `places`, made from those of n − 1 words; none that would end beyond the
-    text."""
-    fits = places <= len(words) - n
-    places, keys = places[fits], keys[fits]
-    return places, _joined(keys, words.hashes[places + (n - 1)])
-
-
-def _joined(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Hashes of things that stand one after the other."""
-    joined = hashes >> np.uint64(29)
-    joined ^= hashes
-    joined *= _MULTIPLIER
-    joined += others
-    return joined
-
-
-def _most(hashes: NDArray[np.uint64]) -> int:
-    """How often the most frequent one comes."""
-    ordered = np.sort(hashes)
-    ends = (ordered[1:] != ordered[:-1]).nonzero()[0]
-    return int(_steps(ends, len(ordered) - 1).max(initial=0)) if len(ends) else len(ordered)
 
 
 class _Groups:
