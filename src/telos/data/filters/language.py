@@ -25,7 +25,7 @@ class Language(Filter):
     """ISO 639 codes such as `en`, `zh`, `de`; none: every language, as long as it is sure which."""
     confidence: float = Field(0.65, ge=0, le=1)
     """Probability of the language, at least (0.65: Penedo et al., 2023, section 3.1)."""
-    characters: int = Field(1000, ge=1)
+    characters: int = Field(400, ge=1)
     """Characters that are looked at, in up to four pieces spread over the document."""
 
     @model_validator(mode="after")
