@@ -44,6 +44,19 @@ class CleanSettings(Settings):
     invalid: Literal["replace", "refuse", "drop"] = "replace"
     """Bytes that are not UTF-8, and lone surrogates in JSON:
     put U+FFFD in their place, stop, or drop the document."""
+    repair: bool = False
+    """Mend text that was decoded wrongly: UTF-8 read as Latin-1 or Windows-1252 (`Ã©` for `é`), GBK read as
+    Latin-1 (`ÄãºÃ` for `你好`). Needs a package more: `pip install 'telos-lm[data]'`."""
+    boilerplate: bool = False
+    """Drop lines that web pages have around their text: notices about cookies and rights, navigation, calls
+    to share or subscribe, in English and Chinese. Lossy."""
+    width: Literal["keep", "half"] = "keep"
+    """`half`: full-width Latin letters and digits (`Ａ１`) become half-width; Chinese punctuation stays."""
+    script: Literal["keep", "simplified", "traditional"] = "keep"
+    """Turn Chinese characters into one of the two scripts, by OpenCC's dictionaries; Japanese in the text is
+    changed as well. Lossy. Needs a package more: `pip install 'telos-lm[chinese]'`."""
+    spaces: Literal["keep", "collapse"] = "keep"
+    """`collapse`: blanks at line ends go, and several blank lines become one; indents stay."""
 
 
 @final

@@ -46,8 +46,8 @@ class Python(Filter):
         if isinstance(answer, str) and answer.strip():
             return f"python: {' '.join(answer.split())[:80]}"
         raise DataError(
-            f"{self.file}: {self.function} returned {answer!r} for document {document.id}. It must return True "
-            "to keep it, or False or a reason to drop it."
+            f"{self.file}: {self.function} returned {answer!r} for document {document.id}. It must return "
+            "True to keep it, or False or a reason to drop it."
         )
 
     def _where(self, error: Exception) -> str:
