@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 __all__ = ["TAG", "Spot", "View"]
 
@@ -24,7 +23,10 @@ _SEPARATORS = (
     " .()/\\-" + "\u00a0\u202f\u3000\u2010\u2011\u2012\u2013\u2014\u2212\uff08\uff09\uff0d\uff0e\uff0f"
 )
 _DIGITS_TOGETHER = re.compile(rf"[0-9](?:[{re.escape(_SEPARATORS)}]{{0,3}}+[0-9]){{5,}}+")
+_MAYBE = re.compile(rb"[0-9](?:[ .()/\-?\xa0]{0,3}+[0-9]){5,}+")
+"""The same of `View.bytes`, where `?` may be a separator or not."""
 _FEWEST = 6
+_NO_DIGITS = bytes(code for code in range(256) if not 48 <= code < 58)
 _IS_DIGIT = bytes(48 <= code < 58 for code in range(256))
 _IS_WORD = bytes(code < 128 and (chr(code).isalnum() or chr(code) in "_-.") for code in range(256))
 _WORD = re.compile(r"[\w.\-]+", re.ASCII)
@@ -42,6 +44,8 @@ class View:
             text = _fold(text)
             self.bytes = text.encode("latin-1", "replace")
         self._text = text
+        self.digits = len(self.bytes.translate(None, _NO_DIGITS))
+        """How many digits are in it."""
 
     @cached_property
     def text(self) -> str:
@@ -67,15 +71,17 @@ class View:
         return list(self._spots())
 
     def _spots(self) -> Iterator[Spot]:
+        if self.digits < _FEWEST:
+            return
         digits = np.flatnonzero(np.frombuffer(self.bytes.translate(_IS_DIGIT), np.bool_))
-        apart = _FEWEST + 3 * (_FEWEST - 1)
-        dense = np.flatnonzero(digits[_FEWEST - 1 :] - digits[: 1 - _FEWEST] < apart)
-        done = 0
-        for first, last in _merged(digits[dense], digits[dense + _FEWEST - 1] + 1):
-            for found in _DIGITS_TOGETHER.finditer(self.text, max(first, done), last):
-                done = found.end()
-                first_digit, last_digit = np.searchsorted(digits, found.span())
-                yield found.start(), done, int(last_digit - first_digit)
+        dense = np.flatnonzero(digits[_FEWEST - 1 :] - digits[: 1 - _FEWEST] < _FEWEST + 3 * (_FEWEST - 1))
+        if not len(dense):
+            return
+        for first, last in _merged(digits[dense].tolist(), (digits[dense + _FEWEST - 1] + 1).tolist()):
+            for maybe in _MAYBE.finditer(self.bytes, first, last):
+                for found in _DIGITS_TOGETHER.finditer(self.text, *maybe.span()):
+                    first_digit, last_digit = np.searchsorted(digits, found.span())
+                    yield *found.span(), int(last_digit - first_digit)
 
     @cached_property
     def long_words(self) -> list[tuple[int, int]]:
@@ -112,9 +118,12 @@ def _fold(text: str) -> str:
     return codes.tobytes().decode("utf-32-le", "surrogatepass")
 
 
-def _merged(begins: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+def _merged(begins: list[int], ends: list[int]) -> Iterator[tuple[int, int]]:
     """Intervals in order, those that touch as one."""
-    if len(begins):
-        new = np.flatnonzero(begins[1:] > ends[:-1]) + 1
-        firsts, lasts = begins[np.r_[0, new]], ends[np.r_[new - 1, len(ends) - 1]]
-        yield from zip(firsts.tolist(), lasts.tolist(), strict=True)
+    first, last = begins[0], ends[0]
+    for begin, end in zip(begins, ends, strict=True):
+        if begin > last:
+            yield first, last
+            first = begin
+        last = end
+    yield first, last

@@ -14,7 +14,7 @@ class FranceId(Number):
     """13 characters and a key of two, in one piece or `2 55 08 14 168 025 38`; Corsica has 2A and 2B."""
 
     priority: ClassVar[int] = 45
-    least: ClassVar[int] = 6
+    least: ClassVar[int] = 8
     reach: ClassVar[int] = 14
     pattern: ClassVar[re.Pattern[str]] = re.compile(
         BEFORE

@@ -40,6 +40,7 @@ class Ip(Kind):
     """An address of a machine."""
 
     priority: ClassVar[int] = 10
+    least: ClassVar[int] = 1
 
     def spans(self, view: View) -> Iterator[Span]:
         """See `Kind.spans`."""
@@ -86,13 +87,15 @@ def _end_of_address(view: View, found: re.Match[str]) -> int:
     if isinstance(address, ipaddress.IPv6Address):
         good = any(address in network for network in _PERSONAL_V6)
     else:
-        good = _points_at_someone(address) and not _is_version(view, found.start(), text)
+        good = _is_host(view, address, found.end()) and not _is_version(view, found.start(), text)
     return found.start() + len(text) if good else 0
 
 
-def _points_at_someone(address: ipaddress.IPv4Address) -> bool:
-    first = int(address) >> 24
-    return 0 < first < 224 and first != 127
+def _is_host(view: View, address: ipaddress.IPv4Address, end: int) -> bool:
+    """Not this host, multicast, a mask, or a network such as `10.0.0.0` or `192.168.1.0/24`."""
+    first, network = int(address) >> 24, int(address) & 255 == 0
+    slash = network and re.match("/[0-9]", view.text[end : end + 2])
+    return 0 < first < 224 and first != 127 and not slash and int(address) & 0xFFFF != 0
 
 
 def _is_version(view: View, begin: int, text: str) -> bool:

@@ -42,6 +42,7 @@ class Key(Kind):
     """What opens an account to whoever has it."""
 
     priority: ClassVar[int] = 90
+    least: ClassVar[int] = 1
 
     def spans(self, view: View) -> Iterator[Span]:
         """See `Kind.spans`."""
