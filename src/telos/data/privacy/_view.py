@@ -18,6 +18,10 @@ Spot = tuple[int, int, int]
 """Where digits stand together, with separators between them at most: begin, end, number of digits."""
 
 _WIDE = re.compile("[\uff10-\uff19\uff20-\uff3a\uff41-\uff5a]")
+_FOLDABLE = re.compile(
+    "[\uff02-\uff0b\uff0d-\uff1a\uff1c-\uff1e\uff20-\uff5e\u00a0\u202f\u3000\u2010-\u2014\u2212]"
+)
+"""What is looked for in ASCII: all of full width but the comma, the semicolon and the marks of sentences."""
 _ELSE = {0x00A0: 0x20, 0x202F: 0x20, 0x3000: 0x20, 0x2212: 0x2D}
 _SEPARATORS = (
     " .()/\\-" + "\u00a0\u202f\u3000\u2010\u2011\u2012\u2013\u2014\u2212\uff08\uff09\uff0d\uff0e\uff0f"
@@ -43,19 +47,20 @@ class View:
         if not text.isascii() and b"???" in self.bytes and _has_wide(text):
             text = _fold(text)
             self.bytes = text.encode("latin-1", "replace")
-        self._text = text
+        self.raw = text
+        """The text, its letters and digits of full width as those of ASCII."""
         self.digits = len(self.bytes.translate(None, _NO_DIGITS))
         """How many digits are in it."""
 
     @cached_property
     def text(self) -> str:
         """The text with full-width letters, digits and punctuation, dashes and blanks as those of ASCII."""
-        return self._text if self._text.isascii() else _fold(self._text)
+        return self.raw if self.raw.isascii() or not _FOLDABLE.search(self.raw) else _fold(self.raw)
 
     @cached_property
     def tags(self) -> list[tuple[int, int]]:
         """Where something has been replaced already."""
-        return [found.span() for found in TAG.finditer(self._text)] if "[" in self._text else []
+        return [found.span() for found in TAG.finditer(self.raw)] if "[" in self.raw else []
 
     def before(self, place: int, reach: int = 32) -> str:
         """The characters before `place`, lower-case."""

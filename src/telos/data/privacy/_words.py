@@ -21,16 +21,17 @@ def _words(spaced: str, other: str) -> Words:
 
 PHONE = _words(
     "phone phones telephone telephones mobile mob cell fax tel tels call calls called text sms dial hotline "
-    "contact reach ring whatsapp cellphone telefon handy téléphone tél teléfono móvil telefono cellulare telefone",
+    "contact reach ring whatsapp cellphone telefon handy téléphone tél teléfono móvil telefono cellulare"
+    " telefone",
     "电话 手机 联系 热线 致电 拨打 传真 短信 座机 来电 微信 電話 手機 聯絡 傳真",
 )
 """Of a telephone."""
 OTHER = _words(
-    "order invoice isbn issn doi serial ticket tracking ref reference sku part item model id no code account acct "
-    "case patent pmid arxiv zip score version build batch lot article page bill receipt parcel shipment "
+    "order invoice isbn issn doi serial ticket tracking ref reference sku part item model id no code account "
+    "acct case patent pmid arxiv zip score version build batch lot article page bill receipt parcel shipment "
     "transaction product barcode ean upc uid pid row record",
-    "订单 单号 编号 流水 序列 书号 批号 型号 货号 邮编 运单 票号 学号 工号 合同 案号 qq 账号 帐号 编码 条码 代码 "
-    "专利 文号 批次 版本 序号 商品 产品 订單 快递 发票",
+    "订单 单号 编号 流水 序列 书号 批号 型号 货号 邮编 运单 票号 学号 工号 合同 案号 qq 账号 帐号 编码 条码 "
+    "代码 专利 文号 批次 版本 序号 商品 产品 订單 快递 发票",
 )
 """Of an order, an article and the like."""
 IDENTITY = _words(

@@ -53,7 +53,7 @@ class Password(Kind):
 def _places(view: View) -> list[int]:
     """Where a value may begin: at signs of assignment, and after a word for a password."""
     found = {*_after(view.bytes, b"="), *_after(view.bytes, b":")}
-    if b"??" in view.bytes and ("密" in view.text or "口令" in view.text):
+    if b"??" in view.bytes and ("密" in view.raw or "口令" in view.raw):
         found |= {hit.end() - 1 for hit in _CHINESE.finditer(view.text)}
     if b"assw" in view.bytes or b"assphrase" in view.bytes or b"asscode" in view.bytes:
         found |= {hit.end() - 1 for hit in _TOLD.finditer(view.text)}
@@ -61,7 +61,7 @@ def _places(view: View) -> list[int]:
 
 
 def _after(data: bytes, sign: bytes) -> Iterator[int]:
-    """Places of `sign` after a letter that words for passwords end with, perhaps in quotes or with a blank."""
+    """Places of `sign` after a letter that such words end with, perhaps in quotes or before a blank."""
     place = data.find(sign, 2)
     while place >= 0:
         before = data[place - 1]
