@@ -70,11 +70,7 @@ class Number(Kind):
 
     def spans(self, view: View) -> Iterator[Span]:
         """Matches near digits that stand together. Where a match is refused, the next place is tried."""
-        place = 0
-        for begin, end, digits in view.spots:
-            if digits < self.least:
-                continue
-            place, end = max(place, begin - self.reach, 0), end + self.reach
+        for place, end in view.windows(self.least, self.reach):
             while found := self.pattern.search(view.text, place, end):
                 span = self.check(view, found)
                 if span:

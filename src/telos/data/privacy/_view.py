@@ -49,6 +49,7 @@ class View:
             self.bytes = text.encode("latin-1", "replace")
         self.raw = text
         """The text, its letters and digits of full width as those of ASCII."""
+        self._windows: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self.digits = len(self.bytes.translate(None, _NO_DIGITS))
         """How many digits are in it."""
 
@@ -79,14 +80,26 @@ class View:
         if self.digits < _FEWEST:
             return
         digits = np.flatnonzero(np.frombuffer(self.bytes.translate(_IS_DIGIT), np.bool_))
-        dense = np.flatnonzero(digits[_FEWEST - 1 :] - digits[: 1 - _FEWEST] < _FEWEST + 3 * (_FEWEST - 1))
-        if not len(dense):
-            return
-        for first, last in _merged(digits[dense].tolist(), (digits[dense + _FEWEST - 1] + 1).tolist()):
-            for maybe in _MAYBE.finditer(self.bytes, first, last):
-                for found in _DIGITS_TOGETHER.finditer(self.text, *maybe.span()):
-                    first_digit, last_digit = np.searchsorted(digits, found.span())
-                    yield *found.span(), int(last_digit - first_digit)
+        apart = digits[_FEWEST - 1 :] - digits[: 1 - _FEWEST]
+        done = 0
+        for place in digits[np.flatnonzero(apart < _FEWEST + 3 * (_FEWEST - 1))].tolist():
+            if place >= done and (maybe := _MAYBE.match(self.bytes, place)):
+                done = maybe.end()
+                for found in _DIGITS_TOGETHER.finditer(self.text, place, done):
+                    begin, end = found.span()
+                    yield begin, end, len(self.bytes[begin:end].translate(None, _NO_DIGITS))
+
+    def windows(self, least: int, reach: int) -> list[tuple[int, int]]:
+        """From `reach` before to `reach` behind each spot of `least` digits; windows that touch are one."""
+        if (least, reach) not in self._windows:
+            self._windows[least, reach] = windows = []
+            for begin, end, digits in self.spots:
+                if digits >= least:
+                    begin, end = max(0, begin - reach), end + reach
+                    if windows and begin <= windows[-1][1]:
+                        begin = windows.pop()[0]
+                    windows.append((begin, end))
+        return self._windows[least, reach]
 
     @cached_property
     def long_words(self) -> list[tuple[int, int]]:
@@ -121,14 +134,3 @@ def _fold(text: str) -> str:
     for other, plain in _ELSE.items():
         codes[codes == other] = plain
     return codes.tobytes().decode("utf-32-le", "surrogatepass")
-
-
-def _merged(begins: list[int], ends: list[int]) -> Iterator[tuple[int, int]]:
-    """Intervals in order, those that touch as one."""
-    first, last = begins[0], ends[0]
-    for begin, end in zip(begins, ends, strict=True):
-        if begin > last:
-            yield first, last
-            first = begin
-        last = end
-    yield first, last

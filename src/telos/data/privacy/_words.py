@@ -5,7 +5,17 @@ from typing import NamedTuple
 
 from telos.data.privacy._view import View
 
-__all__ = ["IDENTITY", "OTHER", "PASSPORT", "PHONE", "SOCIAL_SECURITY", "Words", "is_amount", "said"]
+__all__ = [
+    "IDENTITY",
+    "OTHER",
+    "PASSPORT",
+    "PHONE",
+    "SOCIAL_SECURITY",
+    "Words",
+    "denied",
+    "is_amount",
+    "said",
+]
 
 
 class Words(NamedTuple):
@@ -35,7 +45,8 @@ OTHER = _words(
 )
 """Of an order, an article and the like."""
 IDENTITY = _words(
-    "ssn identity hkid nric fin dni nie cpf aadhaar uidai passport tax insurance nino cédula identification",
+    "ssn identity card hkid nric fin dni nie cpf aadhaar uidai citizen tax insurance nino cédula "
+    "identification",
     "身份证 身份證 证件 證件 公民 身份 주민",
 )
 """Of a person's identity."""
@@ -46,7 +57,7 @@ SOCIAL_SECURITY = _words("ssn social", "社会安全 社安")
 
 _TOKEN = re.compile(r"\[[a-z_0-9]+\]|[a-z\u00df-\u00ff]+")
 """A tag or a word: what was replaced says nothing about what comes next."""
-_SENTENCE = re.compile("[\n。！？；;!?]")
+_SENTENCE = re.compile(r"[\n。！？；;!?]|(?<=[a-zA-Z0-9]{4})\. (?=[A-Za-z])")
 _MONEY_BEFORE = re.compile(r"(?:[$€£¥₹]|rmb|cny|usd|eur|gbp|hkd|人民币|美元)\s?$")
 _UNIT_AFTER = re.compile(
     r"\s?(?:%|°|元|万|亿|千|块|美元|人|个|次|年|月|米|公里|平方|吨|册|克|(?:kg|km|mb|gb|kb|bytes|usd|eur|years"
@@ -60,6 +71,11 @@ def said(view: View, place: int, words: Words, but: Words | None = None) -> bool
     before = _SENTENCE.split(view.before(place))[-1]
     last = _last(before, words)
     return last > 0 and (but is None or last > _last(before, but))
+
+
+def denied(view: View, place: int) -> bool:
+    """Whether words say that the number at `place` is of a thing, and not of a person."""
+    return said(view, place, OTHER, IDENTITY)
 
 
 def _last(text: str, words: Words) -> int:

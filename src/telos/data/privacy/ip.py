@@ -19,7 +19,9 @@ _V4 = re.compile(
     r"(?<![0-9A-Za-z_.])(?<![A-Za-z0-9]-)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9A-Za-z_]|-[A-Za-z]|\.[0-9A-Za-z])"
 )
 _IN_V6 = re.compile(rb":[0-9A-Fa-f]{0,4}:")
-_V6 = re.compile(r"(?<![0-9A-Za-z_:.])[0-9A-Fa-f:.]{4,45}(?![0-9A-Za-z_:])")
+_V6 = re.compile(
+    r"(?<![0-9A-Za-z_.])(?<![0-9A-Fa-f:]:)(?:[0-9A-Fa-f]|::)[0-9A-Fa-f:.]{3,44}(?![0-9A-Za-z_:])"
+)
 _DOCUMENTATION = [
     ipaddress.ip_network(net)
     for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20")
@@ -39,7 +41,7 @@ _ADDRESS = re.compile(
 class Ip(Kind):
     """An address of a machine."""
 
-    priority: ClassVar[int] = 10
+    priority: ClassVar[int] = 25
     least: ClassVar[int] = 1
 
     def spans(self, view: View) -> Iterator[Span]:

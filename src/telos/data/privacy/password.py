@@ -83,7 +83,7 @@ def _value(view: View, place: int) -> Span | None:
     quote, value, after = found.groups()
     quoted = bool(quote) and after in ('"', "'", "`", "”")
     if not quoted:
-        value = value.rstrip(".:!?")
+        value = value.rstrip(".:?")
     good = _is_password(value, quoted, after) if named[1] else _is_secret(value)
     return (found.start(2), found.start(2) + len(value)) if good else None
 

@@ -162,7 +162,7 @@ def _number(view: View, begin: int) -> Span | None:
     for form, found in matches:
         if (denied and not form.alone) or not form.fits(found[0], said_so):
             continue
-        if said_so or not (_in_a_row(view, found) or is_amount(view, begin, found.end())):
+        if not is_amount(view, begin, found.end()) and (said_so or not _in_a_row(view, found)):
             return begin, found.end()
     return None
 

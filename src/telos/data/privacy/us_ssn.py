@@ -5,7 +5,7 @@ from typing import ClassVar, final
 
 from telos.data.privacy._base import AFTER, BEFORE, Number, Span
 from telos.data.privacy._view import View
-from telos.data.privacy._words import OTHER, SOCIAL_SECURITY, said
+from telos.data.privacy._words import SOCIAL_SECURITY, denied, said
 
 __all__ = ["UsSsn"]
 
@@ -27,7 +27,7 @@ class UsSsn(Number):
     def check(self, view: View, found: re.Match[str]) -> Span | None:
         """By its hyphens, or the word before."""
         said_so = said(view, found.start(), SOCIAL_SECURITY)
-        good = said_so or (found[1] == "-" and not said(view, found.start(), OTHER))
+        good = said_so or (found[1] == "-" and not denied(view, found.start()))
         return found.span() if good else None
 
     def stand_in(self, found: str, number: int) -> str:
