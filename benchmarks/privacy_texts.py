@@ -1,4 +1,4 @@
-"""Sentences for `privacy.py`: plain ones, ones that say personal data (`§`), and near-misses (`§9`: nine digits)."""
+"""Sentences for `privacy.py`: plain ones, ones with personal data (`§`), near-misses (`§9`: nine digits)."""
 
 __all__ = ["NEAR", "PLAIN", "SAYING"]
 
@@ -24,6 +24,19 @@ PLAIN = {
         "价格从1250.50元涨到1310.75元，前后不过两年。",
     ],
 }
+_IDS = (
+    *(
+        "china_id",
+        "us_ssn",
+        "hong_kong_id",
+        "taiwan_id",
+        "singapore_id",
+        "spain_id",
+        "france_id",
+        "brazil_id",
+    ),
+    *("korea_id", "india_id", "uk_nino"),
+)
 _ID = {
     "en": [
         "Her identity number is § according to the form.",
@@ -45,13 +58,7 @@ SAYING = {
         "en": ["Tel. §", "Please call § today.", "mobile: §, evenings only."],
         "zh": ["电话：§。", "联系电话§，晚上打。", "传真：§"],
     },
-    **dict.fromkeys(
-        (
-            *("china_id", "us_ssn", "hong_kong_id", "taiwan_id", "singapore_id", "spain_id", "france_id"),
-            *("brazil_id", "korea_id", "india_id", "uk_nino"),
-        ),
-        _ID,
-    ),
+    **dict.fromkeys(_IDS, _ID),
     "china_passport": {
         "en": ["Passport no. §, issued in Beijing.", "Chinese passport: §"],
         "zh": ["护照号码：§。", "持护照§入境。", "护照 § 已过期。"],

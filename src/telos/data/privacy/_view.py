@@ -92,13 +92,14 @@ class View:
     def windows(self, least: int, reach: int) -> list[tuple[int, int]]:
         """From `reach` before to `reach` behind each spot of `least` digits; windows that touch are one."""
         if (least, reach) not in self._windows:
-            self._windows[least, reach] = windows = []
+            windows: list[tuple[int, int]] = []
             for begin, end, digits in self.spots:
                 if digits >= least:
                     begin, end = max(0, begin - reach), end + reach
                     if windows and begin <= windows[-1][1]:
                         begin = windows.pop()[0]
                     windows.append((begin, end))
+            self._windows[least, reach] = windows
         return self._windows[least, reach]
 
     @cached_property
