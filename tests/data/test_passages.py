@@ -116,6 +116,12 @@ def test_no_repeated_stretch_is_missed_and_nothing_else_goes(least, seed, alphab
         assert without_stretches([" ".join(words) for words in texts], least, batch) == whole
 
 
+@pytest.mark.parametrize("period", [1, 2, 7, 30])
+def test_a_text_that_repeats_itself_is_left_once(period):
+    once = " ".join(map(str, range(period)))
+    assert without_stretches([" ".join([once] * 40)], 10) == [once + " "]
+
+
 @pytest.mark.parametrize("length", [50, 51, 80, 400])
 def test_a_stretch_in_other_surroundings_is_found_whatever_its_place(length, data_folder):
     """Trap 53: Chinese and English, and in capitals."""

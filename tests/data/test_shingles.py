@@ -128,6 +128,12 @@ def test_a_stretch_is_in_one_block(counts, overlap):
         assert len(stretches) == len(set(stretches)) == max(0, len(text.split()) - overlap)
 
 
+def test_the_order_of_letters_and_of_words_counts():
+    assert len(set(shingles.words(["rates stare tears"]).hashes.tolist())) == 3
+    found = shingles.words(["one two", "two one"])
+    assert len(set(shingles.grams(found.hashes, found.offsets, 2).hashes.tolist())) == 2
+
+
 def test_characters_of_scripts_without_blanks_are_half_a_word():
     assert shingles.words(["two 汉字 words 7 かな ไ"]).halves.tolist() == [2, 1, 1, 2, 2, 1, 1, 1]
 
