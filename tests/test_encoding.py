@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from telos import encoding, switches
+from telos import tokenizer as module
 from telos.errors import DataError
 from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
 from telos.vocabulary import SPECIALS
@@ -351,6 +352,27 @@ def test_a_process_that_was_forked_encodes_the_same() -> None:
             os._exit(0)
     assert os.read(read, 1) == b"1"
     os.waitpid(child, 0)
+
+
+def test_a_fast_way_never_gets_more_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap 54: what bounds its time and memory, too."""
+    make, seen = encoding._make, []
+
+    def watched(file, kind):
+        way = make(file, kind)
+
+        def encode(texts):
+            seen.append([len(text) for text in texts])
+            return way.encode(texts)
+
+        return encoding.Way("watched", encode)
+
+    monkeypatch.setattr(encoding, "_make", watched)
+    tokenizer = vocabulary("bpe")
+    assert tokenizer.encoded_by() == "watched"
+    tokenizer.encode("." * (3 * module.TOGETHER))
+    assert max(map(max, seen)) <= module.CHUNK and max(map(sum, seen)) <= module.TOGETHER
+    assert sum(map(sum, seen[1:])) == 3 * module.TOGETHER
 
 
 @given(sizes=st.lists(st.integers(0, 30), max_size=20), most=st.integers(1, 40))
