@@ -293,6 +293,14 @@ def test_little_text_is_not_worth_a_comparison(monkeypatch: pytest.MonkeyPatch) 
     assert encoding._found[tokenizer.hash].name == "fastokens"
 
 
+def test_who_asks_what_encodes_gets_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what is measured is what was named."""
+    monkeypatch.setattr(encoding, "WORTH", 1 << 20)
+    tokenizer = pickle.loads(pickle.dumps(vocabulary("bpe")))
+    assert tokenizer._worthwhile([ENGLISH]) is None
+    assert tokenizer.encoded_by() == "fastokens" and tokenizer._worthwhile([ENGLISH]) is not None
+
+
 def test_a_vocabulary_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal ones share what was found."""
     count = []

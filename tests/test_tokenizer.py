@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
-from telos import tokenizer as module
 from telos import switches, vocabulary
+from telos import tokenizer as module
 from telos.errors import ConfigError, DataError
 from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
 from telos.vocabulary import SPECIALS, cut

@@ -169,7 +169,8 @@ class Tokenizer:
 
     def encoded_by(self, texts: Sequence[str] = ()) -> str:
         """What encodes many texts: `tokenizers`, `fastokens` or `tables`. A fast way is compared with
-        `tokenizers` the first time: on `texts`, among others."""
+        `tokenizers` the first time, on `texts` among others; from then on it is taken for few, too."""
+        self._seen = max(self._seen, encoding.WORTH)
         way = self._way(texts)
         return "tokenizers" if way is None else way.name
 
