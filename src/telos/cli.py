@@ -56,8 +56,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-tokenizer = typer.Typer(name="tokenizer", help="Vocabularies.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(tokenizer)
+tokenizer = typer.Typer(help="Vocabularies.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(tokenizer, name="tokenizer")
 
 _What = Annotated[
     str,
