@@ -56,6 +56,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+tokenizer = typer.Typer(help="Vocabularies.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(tokenizer, name="tokenizer")
+
 _What = Annotated[
     str,
     typer.Argument(
@@ -123,6 +126,30 @@ def prepare(what: _What, changes: _Changes = None, runs: _Root = RUNS, as_json: 
 
     prepared = run.prepare(run.load_recipe(what, changes or []), runs, display=display())
     _print({"folder": str(prepared.folder), **asdict(prepared.card)}, prepared.card.markdown(), as_json)
+
+
+@tokenizer.command("compare")
+def compare_tokenizers(
+    what: _What,
+    changes: _Changes = None,
+    sizes: Annotated[str, typer.Option(help="Divided by commas.")] = "2000,8000,16000",
+    kinds: Annotated[
+        str, typer.Option(help="Divided by commas.")
+    ] = "bpe,unigram,wordpiece,byte,character,word",
+    file: Annotated[list[Path] | None, typer.Option(help="A tokenizer.json to measure beside them.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Learn vocabularies of several kinds and sizes from the train split, and measure them on held-out text.
+
+    Example: telos tokenizer compare my-texts/ --sizes 2000,8000 --kinds bpe,unigram
+    """
+    from telos import vocabularies
+    from telos.run import load_recipe
+
+    asked = vocabularies.asked(kinds, sizes, changes or [])
+    recipe = load_recipe(what, changes or [])
+    found = vocabularies.compare_vocabularies(recipe, *asked, file or [], progress=vocabularies.told)
+    _print(found.table(), found.markdown(), as_json)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from telos.data import clean
 from telos.data.findings import Findings, counted
@@ -66,8 +67,11 @@ class Scripts:
 
     def add(self, text: str, tokenizer: Tokenizer) -> None:
         """Count a text."""
+        self.add_spans(text, tokenizer.encode_offsets(text)[1])
+
+    def add_spans(self, text: str, at: NDArray[np.int64]) -> None:
+        """Count a text whose tokens begin and end at these characters (n, 2)."""
         codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.int64)
-        _, at = tokenizer.encode_offsets(text)
         script = _NUMBER[np.searchsorted(_BEGIN, codes, side="right") - 1]
         width = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
         last = at[at[:, 1] > at[:, 0], 1] - 1
