@@ -26,7 +26,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Annotated, NamedTuple, Protocol, final
+from typing import Annotated, NamedTuple, Protocol, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ from telos.find import suggestion
 
 __all__ = ["Course", "Drawn", "MixSettings", "Sourced", "Sources", "StageSettings", "course"]
 
+A = TypeVar("A")
+B = TypeVar("B")
 Counts = NDArray[np.int64]
 Weight = Annotated[float, Field(ge=0)]
 Limit = Annotated[float, Field(gt=0)]
@@ -159,30 +161,38 @@ class Stage(NamedTuple):
 
 @final
 class Course:
-    """How many tokens of each source are due after so many tokens of the run; stages from 0 on, in order."""
+    """How many tokens of each source are due after so many tokens of the run.
 
-    def __init__(self, stages: Sequence[Stage], end: int | None = None) -> None:
+    Args:
+        stages: From token 0 on, in order.
+        most: What is due of each source where all are used up, after the last stage; `None` for never.
+    """
+
+    def __init__(self, stages: Sequence[Stage], most: Sequence[int] | None = None) -> None:
         self.stages = tuple(stages)
-        self.end = end
-        """Where every source is used up; `None` for never."""
+        self.most = None if most is None else list(most)
         self._starts = [stage.start for stage in stages]
         self._before = [[0] * len(stages[0].shares)]
         for stage, after in pairwise(stages):
             self._before.append(self._gone_on(len(self._before) - 1, stage, after.start))
 
     def due(self, at: int) -> list[int]:
-        """Tokens of each source that are due after the first `at` of the run.
+        """Tokens of each source that are due after the first `at` of the run, rounded to the nearest.
 
         Raises:
             ConfigError: every source is used up before that.
         """
-        if self.end is not None and at > self.end:
-            raise ConfigError(
-                f"{KEY}.max_epochs: after {self.end} tokens every source has been read as often as it may "
-                "be. Raise max_epochs, or lower train.budget."
-            )
         number = bisect_right(self._starts, at) - 1
-        return [units // UNIT for units in self._gone_on(number, self.stages[number], at)]
+        if (
+            self.most is not None and number == len(self.stages) - 1
+        ):  # the last stage is where all are used up
+            if at > sum(self.most):
+                raise ConfigError(
+                    f"{KEY}.max_epochs: after {sum(self.most)} tokens every source with a weight has been "
+                    "read as often as it may be. Raise max_epochs, or lower train.budget."
+                )
+            return list(self.most)
+        return [(units + UNIT // 2) // UNIT for units in self._gone_on(number, self.stages[number], at)]
 
     def _gone_on(self, number: int, stage: Stage, at: int) -> list[int]:
         """What is due at a place of a stage, in units of tokens."""
@@ -206,13 +216,12 @@ def course(
     settings.check(names)
     passes = settings.passes or passes
     length = round(passes * sum(sizes))
-    limits = [settings.limit(name) * size for name, size in zip(names, sizes, strict=True)]
+    limits = [settings.limit(name) * max(size, 1) for name, size in zip(names, sizes, strict=True)]
     stages = _asked(settings, names, sizes, length, per_step)
     if length and any(np.isfinite(limits)):
         stages = _held(stages, np.array(limits), length, names, sizes)
     whole = [None if np.isinf(limit) else round(limit) for limit in limits]
-    parts, end = _until_used_up(stages, whole)
-    return Course(parts, end)
+    return _until_used_up(stages, whole)
 
 
 class _Wanted(NamedTuple):
@@ -303,31 +312,35 @@ def _factors(
     return factor
 
 
-def _until_used_up(stages: Sequence[_Wanted], limits: Sequence[int | None]) -> tuple[list[Stage], int | None]:
-    """Stages of constant shares, in which no source is read beyond its limit; and where all are used up."""
+def _until_used_up(stages: Sequence[_Wanted], limits: Sequence[int | None]) -> Course:
+    """Stages of constant shares, in which no source is read beyond its limit."""
     found: list[Stage] = []
     units = [0] * len(limits)
     for number, (start, weights) in enumerate(stages):
         stop = stages[number + 1].start if number + 1 < len(stages) else None
         while stop is None or start < stop:
-            left = [
-                None if limit is None else limit * UNIT - done
-                for limit, done in zip(limits, units, strict=True)
-            ]
+            left = [None if most is None else most * UNIT - done for most, done in _both(limits, units)]
             shares = _shares(weights, left)
             if shares is None:
-                return found, start
+                found.append(Stage(start, (0,) * len(limits)))
+                return Course(found, [_rest(most, done) for most, done in _both(limits, units)])
             found.append(Stage(start, shares))
-            ends = [
-                have // share for have, share in zip(left, shares, strict=True) if share and have is not None
-            ]
-            if stop is not None:
-                ends.append(stop - start)
+            ends = [have // share for have, share in _both(left, shares) if share and have is not None]
+            ends += [] if stop is None else [stop - start]
             if not ends:
-                return found, None
-            units = [done + share * min(ends) for done, share in zip(units, shares, strict=True)]
+                return Course(found)
+            units = [done + share * min(ends) for done, share in _both(units, shares)]
             start += min(ends)
-    return found, None
+    return Course(found)
+
+
+def _rest(most: int | None, done: int) -> int:
+    """Tokens of a source where the sources that have a weight are used up, for so many units of it."""
+    return most if most is not None and most * UNIT - done < UNIT else done // UNIT
+
+
+def _both(first: Sequence[A], second: Sequence[B]) -> "zip[tuple[A, B]]":
+    return zip(first, second, strict=True)
 
 
 def _shares(weights: NDArray[np.float64], left: Sequence[int | None]) -> tuple[int, ...] | None:
