@@ -134,6 +134,8 @@ class Card:
     notes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     """Names of the classes in the column `label`, by number."""
+    sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Documents and tokens of each source, in the order of their numbers in the column `source`."""
 
     def write(self, folder: Path) -> None:
         """`card.json` and `card.md`."""
