@@ -2,11 +2,12 @@
 
     python benchmarks/repeats.py [--data FOLDER] [--runs FOLDER] [--seeds 0 1]
 
-On WikiText-2 with one vocabulary: a small decoder reads the first part of the text 1, 2, 4, 8 and 16 times, and
-beside it as many tokens that are all new, each with a schedule of its own that ends with its budget. Plain, and
-with dropout. Writes the validation loss of each, at its best and at the end, beside this file, with the date,
-the hardware and the versions. The question is what of Muennighoff et al. (2023) holds for small models and
-little text: they found four passes nearly as good as new text, and little left after sixteen.
+On WikiText-2 with one vocabulary: a small decoder reads the first part of the text 1, 2, 4, 8 and 16 times,
+and beside it as many tokens that are all new, each with a schedule of its own that ends with its budget.
+Plain, and with dropout. Writes the validation loss of each, at its best and at the end, beside this file,
+with the date, the hardware and the versions. The question is what of Muennighoff et al. (2023) holds for
+small models and little text: they found four passes nearly as good as new text, and little left after
+sixteen.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from telos import __version__
 from telos.doctor import choose_device, hardware
 from telos.opened import prepare

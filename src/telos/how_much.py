@@ -8,7 +8,8 @@ With a fixed amount of computation, C = 6 N D, the loss is least where α A / N^
 read again is worth less. With U tokens of text read R + 1 times, and N parameters where the law would have
 M = min(N, the best size for U tokens), S = N / M − 1 (Muennighoff et al., 2023, equations 5 and 6):
 
-    D' = U + U · R* · (1 − exp(−R / R*))        N' = M + M · S* · (1 − exp(−S / S*))        R* = 15.39, S* = 5.31
+    D' = U + U · R* · (1 − exp(−R / R*))        R* = 15.39
+    N' = M + M · S* · (1 − exp(−S / S*))        S* = 5.31
     L  = E + A / N'^α + B / D'^β
 
 Everything here is arithmetic on numbers: nothing is read, nothing is said in words. Tokens and parameters are
@@ -46,8 +47,8 @@ __all__ = [
 ]
 
 Advice = Literal["enough", "repeat", "fading", "short"]
-"""What to do about a text: one pass gives the model all it wants; a few passes do, nearly as good as new; many
-do, each worth less than the one before; or no number of passes does."""
+"""What to do about a text: one pass gives the model all it wants; a few passes do, nearly as good as new;
+many do, each worth less than the one before; or no number of passes does."""
 
 Trust = Literal["fitted", "beyond", "broken"]
 """How far to believe a law: sizes are within what it was fitted to, or beyond it, or so far beyond that the
@@ -102,7 +103,7 @@ REPEATED = Law(
     alpha=0.3526596,
     beta=0.3526596,
 )
-"""Fitted together with R* and S* to runs on up to 900 billion tokens (appendix A): the law for repeated text."""
+"""Fitted together with R* and S* to runs on up to 900 billion tokens (appendix A)."""
 FITTED_TOKENS, FITTED_PARAMETERS = 100e6, (7e6, 9e9)
 """The smallest text and the models of the runs that the law of repeated text was fitted to."""
 FADING = 15.387756

@@ -82,7 +82,7 @@ class Frequent(NamedTuple):
     """A token or word, and how often it came in what was read."""
 
     text: str
-    count: int
+    times: int
 
 
 @final
@@ -220,7 +220,9 @@ def _lengths(shards: Shards, tokenizer: Tokenizer) -> Lengths:
     longest: list[tuple[int, int]] = []
     for first, lengths in _blocks(shards):
         places = np.floor(BINS_PER_DOUBLING * np.log2(lengths[lengths > 0])).astype(np.int64)
-        bins.update(dict(zip(*(each.tolist() for each in np.unique(places, return_counts=True)), strict=True)))
+        bins.update(
+            dict(zip(*(each.tolist() for each in np.unique(places, return_counts=True)), strict=True))
+        )
         top = np.argsort(-lengths, kind="stable")[:LONGEST]
         longest = sorted([*longest, *((-int(lengths[i]), first + int(i)) for i in top)])[:LONGEST]
     return Lengths(
@@ -255,7 +257,9 @@ def _quantiles(shards: Shards) -> dict[str, int]:
 
 def _beginning(shards: Shards, index: int, tokenizer: Tokenizer) -> str:
     begin = int(shards.offsets[index])
-    return tokenizer.decode(shards.ids[begin : min(begin + BEGINNING, int(shards.offsets[index + 1]))].tolist())
+    return tokenizer.decode(
+        shards.ids[begin : min(begin + BEGINNING, int(shards.offsets[index + 1]))].tolist()
+    )
 
 
 # ---- tokens
