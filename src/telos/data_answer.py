@@ -117,7 +117,7 @@ class Found:
 
 def counted_in(card: Card) -> Documents:
     """What came in and what was kept, of all splits."""
-    read = field_of(card, "in", "documents_in", "read")
+    read = field_of(card, "documents", "in")
     kept = sum(int(split["documents"]) for split in card.splits.values())
     dropped = sum(int(drop["documents"]) for drop in card.dropped.values())
     return Documents(None if read is None else int(read), kept, dropped)
@@ -281,7 +281,7 @@ class Speaker:
                 epochs=answer.epochs,
                 times=f"{answer.share:.2g}" if answer.share < 10 else self.many(answer.share).strip(),
                 part=percent(1 / answer.short),
-                short=f"{answer.short:.2g}" if answer.short < 100 else self.many(answer.short).strip(),
+                short=f"{answer.short:.2g}" if answer.short < 100 else _three(answer.short),
             )
         ]
         if planned is not None:

@@ -7,9 +7,10 @@ prepared data, or a run.
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from telos.config import override, read
+from telos.data.card import read_card
 from telos.data.prepare import Prepared, found
 from telos.data.statistics import measure
 from telos.data_answer import Asked, Found, markdown
@@ -24,7 +25,7 @@ from telos.run import load_recipe
 from telos.tokenizer import Tokenizer
 from telos.train.display import Display, Quiet
 
-__all__ = ["DataReport", "data_report"]
+__all__ = ["DataReport", "data_report", "measure_text"]
 
 PAGE = "data.html"
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)(e\d+)?([kmbgt]?)", re.IGNORECASE)
@@ -48,11 +49,38 @@ def data_report(
     root: str | Path = RUNS,
     *,
     model: str = "",
-    language: Language = "en",
+    language: str = "en",
     out: str | Path | None = None,
     display: Display | None = None,
 ) -> DataReport:
-    """Measure the training text of `what`, and say whether it is enough.
+    """Measure the training text of `what`, say whether it is enough, and write the page.
+
+    Args:
+        language: `en` or `zh`.
+        out: The page that is written; by default data.html beside the data card.
+
+    The other arguments, and what is raised, are those of `measure_text`.
+
+    Raises:
+        ConfigError: there is no such language.
+        CheckpointError: the page cannot be written.
+    """
+    spoken = _spoken(language)
+    measured = measure_text(what, changes, root, model=model, display=display)
+    path = measured.folder / PAGE if out is None else Path(out)
+    write_text(path, page(measured, spoken))
+    return DataReport(path, markdown(measured, spoken), {"page": str(path), **measured.table()})
+
+
+def measure_text(
+    what: str | Path,
+    changes: Iterable[str] = (),
+    root: str | Path = RUNS,
+    *,
+    model: str = "",
+    display: Display | None = None,
+) -> Found:
+    """What the training text of `what` is like, and how much a model wants.
 
     Args:
         what: A recipe's file or name, a file or folder of text, a folder of prepared data (runs/prepared/KEY)
@@ -61,12 +89,10 @@ def data_report(
         root: The folder that holds all runs: text is prepared in `root`/prepared.
         model: What the answer is for, if not the recipe's own model: the name or file of another recipe, or a
             number of parameters, `124M`.
-        out: The page that is written; by default data.html beside the data card.
 
     Raises:
         ConfigError: a setting or the model's name is wrong.
         DataError: the text cannot be read, or the prepared data is not whole.
-        CheckpointError: the page cannot be written.
     """
     display = display or Quiet()
     prepared, recipe = _text_of(Path(what), list(changes), Path(root), model, display)
@@ -77,16 +103,21 @@ def data_report(
         raise DataError(
             f"{prepared.folder}: the training split holds no tokens, so there is nothing to measure."
         )
-    measured = Found(
+    return Found(
         folder=prepared.folder,
         card=prepared.card,
         statistics=measure(shards, prepared.tokenizer),
         asked=asked,
         answer=answer(asked.parameters, shards.header.tokens, prepared.tokenizer.size),
     )
-    path = prepared.folder / PAGE if out is None else Path(out)
-    write_text(path, page(measured, language))
-    return DataReport(path, markdown(measured, language), {"page": str(path), **measured.table()})
+
+
+def _spoken(language: str) -> Language:
+    for known in get_args(Language):
+        if language == known:
+            spoken: Language = known
+            return spoken
+    raise ConfigError(f"language = {language!r}: must be one of {', '.join(get_args(Language))}.")
 
 
 def _text_of(
@@ -96,6 +127,7 @@ def _text_of(
     if (what / "whole.json").is_file() and (what / "card.json").is_file():
         ready = found(what.absolute().parent, what.absolute().name)
         if ready is None:
+            read_card(what)  # says more, if it is the card
             raise DataError(f"{what}: the prepared data is damaged. Delete the folder and prepare again.")
         return ready, _recipe_for(what, changes)
     if (what / "recipe.toml").is_file():

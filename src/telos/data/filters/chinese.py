@@ -21,7 +21,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 _LOST: Final = re.compile("[\ufffd\ue000-\uf8ff\x80-\x84\x86-\x9f]+|[锟斤拷]{3,}|烫{3,}|屯{3,}")
 _MISREAD: Final = re.compile("[锛銆鐨涓鍦浜鏄鎴浠鍒鍙璇鏈瀹鍥鏃鐢绗闂]")
-_SUSPECT: Final = re.compile("[\ufffd\ue000-\uf8ff\x80-\x84\x86-\x9f锟斤拷烫屯锛銆鐨涓鍦浜鏄鎴浠鍒鍙璇鏈瀹鍥鏃鐢绗闂]")
+_SUSPECT: Final = re.compile(
+    "[\ufffd\ue000-\uf8ff\x80-\x84\x86-\x9f锟斤拷烫屯锛銆鐨涓鍦浜鏄鎴浠鍒鍙璇鏈瀹鍥鏃鐢绗闂]"
+)
 _WIDE: Final = re.compile("[０-９Ａ-Ｚａ-ｚ]+")
 _MANY: Final = 0.05
 

@@ -95,5 +95,7 @@ def _function(file: Path, name: str, digest: str) -> tuple[Callable[..., Any], b
 
 
 def _line(error: Exception, file: Path) -> int | None:
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
+    ]
     return lines[-1] if lines else None
