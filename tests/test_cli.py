@@ -131,6 +131,19 @@ def test_prepare(telos: Telos, place: Path, tmp_path: Path) -> None:
     assert card.out.startswith("# Data card")
 
 
+def test_data_report(telos: Telos, place: Path, tmp_path: Path) -> None:
+    """Text that is prepared on the way, and what was prepared; figures as JSON, the answer for people."""
+    assert "Example: telos data report" in telos("data", "report", "--help").out
+    given = ("data", "report", place / "texts", "tokenizer.size=300", "--runs", tmp_path)
+    figures = telos(*given, "--model", "124M", "--json").json
+    assert figures["documents"]["adds_up"] and figures["answer"]["parameters"] == 124_000_000
+    assert Path(figures["page"]) == Path(figures["folder"], "data.html") and Path(figures["page"]).is_file()
+    page = tmp_path / "page.html"
+    shown = telos("data", "report", figures["folder"], "--language", "zh", "--out", page)
+    assert shown.out.startswith("# 数据报告") and page.is_file()
+    assert telos("data", "report", figures["folder"], "--model", "gpt-smal").status == 2
+
+
 def test_evaluate(telos: Telos, place: Path) -> None:
     run = place / "runs" / "small"
     figures = telos("evaluate", run, "--json").json

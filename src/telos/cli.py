@@ -80,6 +80,11 @@ _Split = Annotated[str, typer.Option(help="train, validation or test.")]
 
 RUNS = Path("runs")
 
+_data = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="What is in the text (telos data report)."
+)
+app.add_typer(_data, name="data")
+
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -150,6 +155,30 @@ def compare_tokenizers(
     recipe = load_recipe(what, changes or [])
     found = vocabularies.compare_vocabularies(recipe, *asked, file or [], progress=vocabularies.told)
     _print(found.table(), found.markdown(), as_json)
+
+
+@_data.command("report")
+def data_report(
+    what: _What,
+    changes: _Changes = None,
+    model: Annotated[
+        str, typer.Option(help="The answer is for it: another recipe's name, or parameters: 124M.")
+    ] = "",
+    language: Annotated[str, typer.Option(help="en or zh.")] = "en",
+    out: Annotated[Path | None, typer.Option(help="The page; by default data.html beside the card.")] = None,
+    runs: _Root = RUNS,
+    as_json: _Json = False,
+) -> None:
+    """How much text there is, how much a model wants, how often it can be read again: a page with plots.
+    WHAT can be prepared data, too: runs/prepared/KEY.
+
+    Example: telos data report my-texts/ --model gpt-small
+    """
+    from telos.data_report import data_report as report
+    from telos.train.display import display
+
+    found = report(what, changes or [], runs, model=model, language=language, out=out, display=display())
+    _print(found.figures, f"{found.text}\nReport: {found.path}", as_json)
 
 
 @app.command()
