@@ -15,14 +15,16 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from telos.data import documents
 from telos.data.card import Scripts
-from telos.data.documents import Findings, Reader
+from telos.data.documents import SPLITS
+from telos.data.findings import counted
+from telos.data.prepare import decided
 from telos.data.settings import DataSettings
 from telos.errors import ConfigError, DataError
 from telos.find import suggestion
@@ -245,18 +247,17 @@ def sample_of(recipe: Recipe) -> Sample:
     Raises:
         DataError: the text cannot be read, or nothing of it is held out.
     """
-    findings = Findings()
-    reader = Reader(recipe.data, findings)
-    documents.choose_unit(reader, findings)
-    decisions = documents.decide(reader, findings, recipe.tokenizer.sample, lambda count: None)
-    split = next((name for name in ("validation", "test") if decisions.bytes[name]), None)
-    if split is None:
-        raise _nothing_held_out(recipe.data)
-    held_out: list[str] = []
-    share = HELD_OUT / decisions.bytes[split]
-    for kept in documents.kept(reader, decisions):
-        if kept.split == split and (_drawn(kept.text) < share or not held_out):
-            held_out.append(kept.text[:LONGEST])
+    with TemporaryDirectory(prefix="telos-") as work:
+        cleaned, decisions = decided(recipe.data, recipe.tokenizer.sample, Path(work))
+        split = next((name for name in ("validation", "test") if decisions.bytes[name]), None)
+        if split is None:
+            raise _nothing_held_out(recipe.data)
+        held_out: list[str] = []
+        share = HELD_OUT / decisions.bytes[split]
+        for task, codes in zip(cleaned, decisions.codes, strict=True):
+            for text in task.written(np.flatnonzero(codes == SPLITS.index(split))):
+                if _drawn(text.text) < share or not held_out:
+                    held_out.append(text.text[:LONGEST])
     return Sample(train=decisions.sample, held_out=held_out, split=split)
 
 
@@ -400,7 +401,7 @@ def _share(part: int, whole: int) -> float:
 
 def _markdown(found: Compared) -> str:
     every = found.vocabularies
-    held = f"{documents.counted(found.held_out_documents, 'document')}, {found.held_out_bytes:,} bytes"
+    held = f"{counted(found.held_out_documents, 'document')}, {found.held_out_bytes:,} bytes"
     parts = [
         f"Learned from {found.train_bytes:,} bytes of the train split. Measured on the {found.split} split: "
         f"{held}, {found.words:,} words, {found.han:,} Chinese characters.\n",

@@ -122,7 +122,7 @@ class Card:
     invalid: Mapping[str, Any]
     skipped_files: Mapping[str, int] = field(default_factory=dict)
     sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """What there is of each source that has a name."""
+    """What there is of each source that has a name, in the order of their numbers in the column `source`."""
     duplicates: Mapping[str, int] = field(default_factory=dict)
     """Near copies, where they were looked for, before they were dropped."""
     privacy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -134,8 +134,6 @@ class Card:
     notes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     """Names of the classes in the column `label`, by number."""
-    sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Documents and tokens of each source, in the order of their numbers in the column `source`."""
 
     def write(self, folder: Path) -> None:
         """`card.json` and `card.md`."""
@@ -197,7 +195,8 @@ class Card:
             self.duplicates.get(name, 0) for name in ("clusters", "near copies", "of held-out text")
         )
         return (
-            f"## Near copies\n\n{counted(copies, 'text')} like an earlier one, in {counted(clusters, 'cluster')}; "
+            f"## Near copies\n\n{counted(copies, 'text')} like an earlier one, in "
+            f"{counted(clusters, 'cluster')}; "
             f"{held_out:,} of them to train on and like held-out text.\n"
         )
 

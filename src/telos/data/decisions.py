@@ -56,7 +56,7 @@ def decide(
     labels: bool = False,
 ) -> Decisions:
     """What becomes of each text. `findings` are told what is dropped here. `sample`: bytes of the training
-    split to give back as texts. `scratch`: a folder to work in. `labels`: whether names of classes are wanted.
+    split to give back as texts. `scratch`: a folder to work in. `labels`: are names of classes wanted?
 
     Raises:
         DataError: too few documents to fill every split.

@@ -201,7 +201,7 @@ class Reader:
         """The files in stretches of at most `TASK_BYTES`; what is larger is alone, or its chunks are."""
         groups: list[list[File]] = []
         size = 0
-        for file in (chunk for file in self.files for chunk in _chunks(file)):
+        for file in (chunk for whole in self.files for chunk in _chunks(whole)):
             more = TASK_BYTES if file.chunk else file.size
             if not groups or size + more > TASK_BYTES or len(groups[-1]) == TASK_FILES:
                 groups.append([])

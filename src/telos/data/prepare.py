@@ -50,7 +50,7 @@ from telos.json_files import read_object
 from telos.tokenizer import Tokenizer, TokenizerSettings, check_size, train_tokenizer
 from telos.words import jieba
 
-__all__ = ["Prepared", "found", "key_of", "prepare"]
+__all__ = ["Prepared", "decided", "found", "key_of", "prepare"]
 
 VERSION = 2
 """Raised whenever the same input would give another result."""
@@ -348,12 +348,7 @@ def _build(work: Path, key: str, job: _Job) -> None:
     """All stages, each going on from what is there, into `work`/WHOLE."""
     findings = Findings(files=len(job.reader.files))
     tasks, workers = _tasks(job)
-    cleaned = _clean(work, job, tasks, workers)
-    for each in cleaned:
-        findings.add(each.findings)
-    findings.notes[:0] = job.reader.notes
-    labels = "label" in job.columns
-    decisions = decide(job.data, cleaned, findings, job.settings.sample, work, labels)
+    _, decisions = _decided(work, job, findings, tasks, workers)
     tokenizer, learned_from = _learn(work, job, decisions, findings)
     whole = work / WHOLE
     shutil.rmtree(whole, ignore_errors=True)
@@ -385,6 +380,29 @@ def _tasks(job: _Job) -> tuple[list[Task], int]:
     tasks = job.reader.tasks()
     size = sum(size for size, _ in job.seen.values())
     return tasks, workers_for(job.data.engine, size, len(tasks))
+
+
+def _decided(
+    work: Path, job: _Job, findings: Findings, tasks: Sequence[Task], workers: int
+) -> tuple[list[Cleaned], Decisions]:
+    """What was read, and what becomes of it."""
+    cleaned = _clean(work, job, tasks, workers)
+    for each in cleaned:
+        findings.add(each.findings)
+    findings.notes[:0] = job.reader.notes
+    labels = "label" in job.columns
+    return cleaned, decide(job.data, cleaned, findings, job.settings.sample, work, labels)
+
+
+def decided(data: DataSettings, sample: int, work: Path) -> tuple[list[Cleaned], Decisions]:
+    """All but the tokens: texts as they were cleaned, in the folder `work`, and what becomes of each.
+    `sample`: bytes to learn a vocabulary from.
+
+    Raises:
+        DataError: as of `prepare`.
+    """
+    job = _job(data, TokenizerSettings(sample=sample), (), ())
+    return _decided(work, job, Findings(files=len(job.reader.files)), *_tasks(job))
 
 
 def _folders(folder: Path, count: int) -> list[Path]:
