@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import typer
@@ -28,6 +28,8 @@ COMMANDS = (
     "recipes",
     "doctor",
 )
+DEEPER = ("tokenizer compare",)
+"""Commands within one."""
 
 
 class Done(NamedTuple):
@@ -72,8 +74,8 @@ def test_every_command_is_helpful(telos: Telos) -> None:
     """Help names what the command does, shows an example, and ends well; so does the program's own."""
     whole = telos("--help")
     assert whole.status == 0 and all(name in whole.out for name in COMMANDS)
-    for name in COMMANDS:
-        told = telos(name, "--help")
+    for name in (*COMMANDS, *DEEPER):
+        told = telos(*name.split(), "--help")
         assert told.status == 0 and f"Example: telos {name}" in told.out, told.out
     assert telos("--version").out.strip() == f"telos {__version__}"
 
@@ -83,9 +85,16 @@ def test_every_command_here_is_a_command_there_and_reports_as_json() -> None:
         info.name or getattr(info.callback, "__name__", ""): info for info in cli.app.registered_commands
     }
     assert set(found) == set(COMMANDS)
+    inside = {info.name or "": info.typer_instance for info in cli.app.registered_groups}
+    assert [f"{name} {c.name}" for name, part in inside.items() for c in part.registered_commands] == [
+        *DEEPER
+    ]
     group = typer.main.get_command(cli.app)
-    for name in COMMANDS:
-        options = [opt for parameter in group.commands[name].params for opt in parameter.opts]  # type: ignore[attr-defined]
+    for name in (*COMMANDS, *DEEPER):
+        command: Any = group
+        for word in name.split():
+            command = command.commands[word]
+        options = [opt for parameter in command.params for opt in parameter.opts]
         assert "--json" in options, name
 
 
@@ -120,6 +129,19 @@ def test_prepare(telos: Telos, place: Path, tmp_path: Path) -> None:
     assert Path(done.json["folder"], "train", "header.json").exists()
     card = telos("prepare", place / "texts", "tokenizer.size=300", "--runs", tmp_path)
     assert card.out.startswith("# Data card")
+
+
+def test_data_report(telos: Telos, place: Path, tmp_path: Path) -> None:
+    """Text that is prepared on the way, and what was prepared; figures as JSON, the answer for people."""
+    assert "Example: telos data report" in telos("data", "report", "--help").out
+    given = ("data", "report", place / "texts", "tokenizer.size=300", "--runs", tmp_path)
+    figures = telos(*given, "--model", "124M", "--json").json
+    assert figures["documents"]["adds_up"] and figures["answer"]["parameters"] == 124_000_000
+    assert Path(figures["page"]) == Path(figures["folder"], "data.html") and Path(figures["page"]).is_file()
+    page = tmp_path / "page.html"
+    shown = telos("data", "report", figures["folder"], "--language", "zh", "--out", page)
+    assert shown.out.startswith("# 数据报告") and page.is_file()
+    assert telos("data", "report", figures["folder"], "--model", "gpt-smal").status == 2
 
 
 def test_evaluate(telos: Telos, place: Path) -> None:
@@ -199,7 +221,7 @@ def test_fast_ways_are_turned_off_by_name(telos: Telos, monkeypatch: pytest.Monk
     done = telos("recipes")
     assert (
         done.status == 2
-        and "there is no 'recurent' to turn off, only dropout, norms, parts, recurrent" in done.err
+        and "there is no 'recurent' to turn off, only dropout, encoding, norms, parts, recurrent" in done.err
     )
 
 

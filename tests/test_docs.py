@@ -120,10 +120,11 @@ def check_command(words: list[str], where: str) -> None:
     while words and words[0].startswith("--"):
         words = words[1:]
     assert words and words[0] in group.commands, where
+    while hasattr(command := group.commands[words[0]], "commands"):
+        group, words = command, words[1:]
+        assert words and words[0] in group.commands, where
     try:
-        parsed = (
-            group.commands[words[0]].make_context(words[0], [w for w in words[1:] if w != "--help"]).params
-        )
+        parsed = command.make_context(words[0], [w for w in words[1:] if w != "--help"]).params
     except click.ClickException as error:
         pytest.fail(f"{where}: {error.format_message()}")
     what = "demo" if words[0] == "demo" else parsed.get("what")

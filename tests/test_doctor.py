@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from telos import doctor
+from telos import doctor, switches
 from telos.doctor import choose_device, examine, hardware
 from telos.errors import ConfigError
 
@@ -115,3 +115,14 @@ def test_a_missing_compiler_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for found in ("g++", None):
         monkeypatch.setattr(doctor, "compiler", lambda found=found: found)
         assert ("no C++ compiler" in " ".join(_examined())) == (found is None)
+
+
+def test_the_plain_way_of_encoding_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And why: turned off, not installed, or not the same."""
+    assert doctor._encoding_advice() == []
+    with switches.without("encoding"):
+        assert "TELOS_WITHOUT" in " ".join(_examined())
+    monkeypatch.setattr("telos.encoding.way", lambda *given: None)
+    assert "gives other ids" in " ".join(_examined())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'telos-lm[fast]'" in " ".join(_examined())

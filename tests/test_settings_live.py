@@ -167,6 +167,7 @@ def texts() -> tuple[TemporaryDirectory[str], Path]:
     keeper = TemporaryDirectory()
     folder = write_texts(Path(keeper.name) / "texts", 30)
     odd = b"e\xcc\x81 caf\xe9 BELL\x07\r\nA \xe2\x98\x83 snowman & co.\r\n\r\n"
+    odd += "GrÃ¼ÃŸe  \n\n\n\n頭髮和头发 Ａ１\nAccept all cookies\nend\n".encode()
     (folder / "odd.txt").write_bytes(odd * 3)
     lines = [json.dumps({"text": f"line {n} of it", "other": f"another {n}"}) for n in range(20)]
     (folder / "lines.jsonl").write_text("\n".join(lines) + "\n")

@@ -56,6 +56,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+tokenizer = typer.Typer(help="Vocabularies.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(tokenizer, name="tokenizer")
+
 _What = Annotated[
     str,
     typer.Argument(
@@ -76,6 +79,11 @@ _Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 _Split = Annotated[str, typer.Option(help="train, validation or test.")]
 
 RUNS = Path("runs")
+
+_data = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="What is in the text (telos data report)."
+)
+app.add_typer(_data, name="data")
 
 
 def _show_version(wanted: bool) -> None:
@@ -123,6 +131,54 @@ def prepare(what: _What, changes: _Changes = None, runs: _Root = RUNS, as_json: 
 
     prepared = run.prepare(run.load_recipe(what, changes or []), runs, display=display())
     _print({"folder": str(prepared.folder), **asdict(prepared.card)}, prepared.card.markdown(), as_json)
+
+
+@tokenizer.command("compare")
+def compare_tokenizers(
+    what: _What,
+    changes: _Changes = None,
+    sizes: Annotated[str, typer.Option(help="Divided by commas.")] = "2000,8000,16000",
+    kinds: Annotated[
+        str, typer.Option(help="Divided by commas.")
+    ] = "bpe,unigram,wordpiece,byte,character,word",
+    file: Annotated[list[Path] | None, typer.Option(help="A tokenizer.json to measure beside them.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Learn vocabularies of several kinds and sizes from the train split, and measure them on held-out text.
+
+    Example: telos tokenizer compare my-texts/ --sizes 2000,8000 --kinds bpe,unigram
+    """
+    from telos import vocabularies
+    from telos.run import load_recipe
+
+    asked = vocabularies.asked(kinds, sizes, changes or [])
+    recipe = load_recipe(what, changes or [])
+    found = vocabularies.compare_vocabularies(recipe, *asked, file or [], progress=vocabularies.told)
+    _print(found.table(), found.markdown(), as_json)
+
+
+@_data.command("report")
+def data_report(
+    what: _What,
+    changes: _Changes = None,
+    model: Annotated[
+        str, typer.Option(help="The answer is for it: another recipe's name, or parameters: 124M.")
+    ] = "",
+    language: Annotated[str, typer.Option(help="en or zh.")] = "en",
+    out: Annotated[Path | None, typer.Option(help="The page; by default data.html beside the card.")] = None,
+    runs: _Root = RUNS,
+    as_json: _Json = False,
+) -> None:
+    """How much text there is, how much a model wants, how often it can be read again: a page with plots.
+    WHAT can be prepared data, too: runs/prepared/KEY.
+
+    Example: telos data report my-texts/ --model gpt-small
+    """
+    from telos.data_report import data_report as report
+    from telos.train.display import display
+
+    found = report(what, changes or [], runs, model=model, language=language, out=out, display=display())
+    _print(found.figures, f"{found.text}\nReport: {found.path}", as_json)
 
 
 @app.command()

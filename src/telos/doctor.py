@@ -3,6 +3,7 @@
 A description names the processor, never the machine or its user: it goes into reports that are passed on.
 """
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -16,8 +17,10 @@ from typing import Any
 
 import torch
 
+from telos import switches
 from telos.errors import ConfigError
 from telos.memory import free_memory, said, whole_memory
+from telos.tokenizer import TokenizerSettings, train_tokenizer
 from telos.train.compiled import compiler
 
 __all__ = ["Examination", "choose_device", "examine", "hardware"]
@@ -256,9 +259,23 @@ def _advice(found: Examination) -> list[str]:
         )
     if device == "cpu" and threads < cores:
         lines.append(f"torch uses {threads} of {cores} cores: unset OMP_NUM_THREADS to use them all.")
+    lines += _encoding_advice()
     if device == "cpu" and compiler() is None:
         lines.append("There is no C++ compiler, so that long runs are not compiled: a tenth of their time.")
     return lines
+
+
+def _encoding_advice() -> list[str]:
+    """Why text is encoded by `tokenizers` alone here, if it is: tried on a small vocabulary."""
+    texts = [f"The {number} cats sat. 床前明月光，{number}。" for number in range(99)]
+    if train_tokenizer(TokenizerSettings(size=300), iter(texts)).encoded_by(texts) != "tokenizers":
+        return []
+    why = "fastokens is here, but fails or gives other ids"
+    if not switches.on("encoding"):
+        why = "TELOS_WITHOUT turns the fast way off"
+    elif importlib.util.find_spec("fastokens") is None:
+        why = "pip install 'telos-lm[fast]' makes it some ten times as fast"
+    return [f"Text is encoded by tokenizers: {why}."]
 
 
 def _size_advice(device: str, rate: float) -> str:

@@ -34,6 +34,8 @@ HARMLESS = (
     "data.path",
     "data.validation",
     "data.test",
+    "data.engine.",
+    "data.allow_hosts",
     "train.loader.workers",
     "train.loader.timeout",
     "train.compute.recompute",
@@ -224,7 +226,7 @@ def text_key(folder: Path) -> str | None:
         raise CheckpointError(f"{card}: not a data card. {LOST.replace('checkpoints', 'file')}") from None
 
 
-def _text_of(folder: Path) -> Path | None:
+def _text_of(folder: Path) -> Path | str | None:
     """Where the text of a run was when it began."""
     try:
         return read_recipe(folder).data.path

@@ -23,7 +23,7 @@ from telos import __version__
 from telos.errors import DataError
 from telos.folder import write_text
 
-__all__ = ["Language", "write_report"]
+__all__ = ["Language", "environment", "visible", "write_report"]
 
 Language = Literal["en", "zh"]
 Words = Mapping[str, str]
@@ -46,13 +46,14 @@ def write_report(run_folder: Path, language: Language = "en") -> Path:
         raise DataError(
             f"{run_folder}: not a run: there is no recipe.toml. Give the folder of a run, runs/NAME."
         )
-    page = _environment().get_template("report.html.j2").render(**_content(run_folder, language))
+    page = environment().get_template("report.html.j2").render(**_content(run_folder, language))
     path = run_folder / "report.html"
     write_text(path, page)
     return path
 
 
-def _environment() -> Any:
+def environment() -> Any:
+    """The engine of pages: what is filled in is escaped, and only templates that come with Telos are read."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     source = resources.files("telos") / "templates"

@@ -129,6 +129,7 @@ def _train(
             seed=recipe.seed,
             gives=gives,
             tokens=int(prepared.card.splits["train"]["tokens"]),
+            sources=tuple(prepared.card.sources),
         ),
         settings=settings,
         folder=folder / "checkpoints",

@@ -33,6 +33,7 @@ import tokenizers as library
 from numpy.typing import NDArray
 from tokenizers import processors
 
+from telos import encoding, switches
 from telos.errors import ConfigError, DataError
 from telos.vocabulary import (
     LEARN,
@@ -141,6 +142,7 @@ class Tokenizer:
         self.lossless: bool = is_lossless(self._json)
         """Whether `decode(encode(text)) == text` for every text."""
         self._glue = b" " if self.kind == "word" else b""
+        self._seen = 0
 
     def __reduce__(self) -> Any:
         return _from_text, (self._inner.to_str(),)
@@ -159,25 +161,63 @@ class Tokenizer:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
-        """`encode` of each, on all processors."""
+        """`encode` of each, on all processors; many, the fast way where the vocabulary has one
+        (`telos.encoding`)."""
         chunks = [list(self._chunks(text)) for text in texts]
-        parts = iter([_ids(e.ids) for e in self._encodings([c for cs in chunks for c in cs], fast=True)])
-        return [np.concatenate([_ids([]), *(next(parts) for _ in cs)]) for cs in chunks]
+        parts = iter(self._encode_chunks([chunk for several in chunks for chunk in several]))
+        return [_joined([next(parts) for _ in several]) for several in chunks]
+
+    def encoded_by(self, texts: Sequence[str] = ()) -> str:
+        """What encodes many texts: `tokenizers`, `fastokens` or `tables`. A fast way is compared with
+        `tokenizers` the first time, on `texts` among others; from then on it is taken for few, too."""
+        self._seen = max(self._seen, encoding.WORTH)
+        way = self._way(texts)
+        return "tokenizers" if way is None else way.name
+
+    def _way(self, texts: Sequence[str]) -> encoding.Way | None:
+        if not switches.on("encoding") or not encoding.has_fast_form(self._json, self.kind):
+            return None
+        return encoding.way(self._json, self.kind, self.hash, self._encode_plainly, texts)
+
+    def _worthwhile(self, chunks: Sequence[str]) -> encoding.Way | None:
+        """The fast way, once there is so much to encode that it is worth the comparison."""
+        self._seen += sum(map(len, chunks))
+        return self._way(chunks) if self._seen >= encoding.WORTH else None
+
+    def _encode_chunks(self, chunks: Sequence[str]) -> list[Ids]:
+        way = self._worthwhile(chunks)
+        found: list[Ids] = []
+        for few in encoding.groups(chunks, TOGETHER):
+            ids = None if way is None else self._encode_fast(way, few)
+            if ids is None:
+                way, ids = None, self._encode_plainly(few)
+            found += ids
+        return found
+
+    def _encode_fast(self, way: encoding.Way, chunks: Sequence[str]) -> list[Ids] | None:
+        """Ids, or `None` where the way fails, which is then never taken again."""
+        try:
+            return way.encode(chunks)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise DataError(_surrogate(chunks)) from error
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a panic of a library in Rust is no `Exception`
+            encoding.give_up(self.hash)
+            return None
+
+    def _encode_plainly(self, chunks: Sequence[str]) -> list[Ids]:
+        return [_ids(each.ids) for each in self._encodings(chunks, fast=True)]
 
     def _encodings(self, chunks: Sequence[str], fast: bool) -> Iterator[library.Encoding]:
         """The library's encodings, which take a hundred bytes per token: a few chunks at a time, so that they
         never add up."""
         encode = self._inner.encode_batch_fast if fast else self._inner.encode_batch
-        begin = 0
-        while begin < len(chunks):
-            end, size = begin, 0
-            while end < len(chunks) and (end == begin or size + len(chunks[end]) <= TOGETHER):
-                size, end = size + len(chunks[end]), end + 1
+        for few in encoding.groups(chunks, TOGETHER):
             try:
-                yield from encode(chunks[begin:end], add_special_tokens=False)
+                yield from encode(few, add_special_tokens=False)
             except (UnicodeEncodeError, TypeError) as error:
-                raise DataError(_surrogate(chunks[begin:end])) from error
-            begin = end
+                raise DataError(_surrogate(few)) from error
 
     def encode_words(self, text: str, segment: Segment | None = None) -> Encoded:
         """`encode`, and which tokens begin a word and a sentence of the text.
@@ -193,10 +233,13 @@ class Tokenizer:
     def encode_offsets(self, text: str) -> tuple[Ids, Ids]:
         """Ids (n,), and for each token where its text begins and ends in `text`, in characters (n, 2)."""
         chunks = list(self._chunks(text))
+        if self._lengths is not None and self._worthwhile(chunks) is not None:
+            found = _joined(self._encode_chunks(chunks))
+            return found, encoding.spans(self._lengths[found], text)
         ids, at, before = [_ids([])], [np.zeros((0, 2), np.int64)], 0
-        for chunk, encoding in zip(chunks, self._encodings(chunks, fast=False), strict=True):
-            ids.append(_ids(encoding.ids))
-            at.append(np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2) + before)
+        for chunk, encoded in zip(chunks, self._encodings(chunks, fast=False), strict=True):
+            ids.append(_ids(encoded.ids))
+            at.append(np.array(encoded.offsets, dtype=np.int64).reshape(-1, 2) + before)
             before += len(chunk)
         return np.concatenate(ids), np.concatenate(at)
 
@@ -266,6 +309,15 @@ class Tokenizer:
             shown = {"<|unknown|>": "\ufffd"}
             return {id: shown.get(text, text).encode() for text, id in ordinary}
         return None
+
+    @cached_property
+    def _lengths(self) -> Ids | None:
+        """Bytes of text that each id stands for, where ids alone tell where tokens stand."""
+        if not self.lossless or self._pieces is None:
+            return None
+        lengths = np.zeros(self.size, np.int64)
+        lengths[list(self._pieces)] = [len(piece) for piece in self._pieces.values()]
+        return lengths
 
     # ---- special tokens, identity, files
 
@@ -399,6 +451,10 @@ def _begin(at: Ids, places: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def _ids(values: Sequence[int]) -> Ids:
     return np.array(values, dtype=np.int64)
+
+
+def _joined(parts: Sequence[Ids]) -> Ids:
+    return parts[0] if len(parts) == 1 else np.concatenate([_ids([]), *parts])
 
 
 def _every_special(specials: Sequence[str]) -> list[str]:

@@ -27,8 +27,9 @@ def jsonl(path: Path, texts) -> Path:
 
 def run(sample: int = 10**6, **given):
     """Splits by text, the findings and the sample."""
-    settings, findings = DataSettings(**given), Findings()
+    settings = DataSettings(**given)
     reader = Reader(settings)
+    findings = Findings(files=len(reader.files))
     choose_unit(reader)
     with TemporaryDirectory() as folder:
         tasks = []
@@ -36,7 +37,7 @@ def run(sample: int = 10**6, **given):
             clean_task(settings, task, Path(folder) / str(task.number))
             tasks.append(Cleaned(Path(folder) / str(task.number)))
             findings.add(tasks[-1].findings)
-        decisions = decide(settings, tasks, findings, sample)
+        decisions = decide(settings, tasks, findings, sample, Path(folder))
         placed = []
         for task, codes in zip(tasks, decisions.codes, strict=True):
             chosen = np.flatnonzero(codes != DROPPED)

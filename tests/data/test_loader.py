@@ -15,10 +15,12 @@ import pytest
 import torch
 
 from telos.batch import Batch, Cut, Example, Piece, Place, Read
+from telos.config import read as read_settings
 from telos.data.loader import LoaderPlan, LoaderSettings, Step, steps, steps_per_epoch
-from telos.errors import DataError, TrainingError
+from telos.errors import ConfigError, DataError, TrainingError
 from telos.objectives.causal import Causal
-from telos.tokenizer import Tokenizer
+from telos.objectives.span import Span
+from telos.tokenizer import Tokenizer, TokenizerSettings, train_tokenizer
 from tests.train import tiny
 
 WINDOW = 16
@@ -360,3 +362,116 @@ def test_workers_draw_nothing_from_the_runs_generator() -> None:
 def test_a_batch_is_a_batch() -> None:
     assert all(isinstance(batch, Batch) for step in take(plan(workers=1), 3) for batch in step.batches)
     assert Cut(length=WINDOW + 1, overlap=1) == Cut(length=WINDOW + 1, overlap=1)
+
+
+# ---- several processes that train together
+
+
+def union(parts: list[list[Step]]) -> list[Any]:
+    """The samples of each step, the rows of all ranks one after the other; those that stand in left out."""
+    return [
+        [row for step in of for batch in step.batches for row in batch.samples if row]
+        for of in zip(*parts, strict=True)
+    ]
+
+
+def on_ranks(made: LoaderPlan, world: int, number: int, place: Place | None = None) -> list[list[Step]]:
+    found = []
+    for rank in range(world):
+        source = steps(made, place or Place(), rank, world)
+        try:
+            found.append(list(itertools.islice(source, number)))
+        finally:
+            source.close()
+    return found
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def test_the_ranks_share_each_step(changes: dict[str, Any], world: int) -> None:
+    """Traps 44, 45 and 56: the rows of all ranks are those of one process, in its order; every rank has as
+    many steps and micro-batches."""
+    made = plan(**changes, batch=12, micro_batch=2)
+    alone = take(replace(made, micro_batch=0), 20)
+    parts = on_ranks(made, world, 20)
+    assert union(parts) == union([alone])
+    for of in zip(*parts, strict=True):
+        assert len({len(step.batches) for step in of}) == 1
+        assert len({(step.place, step.epoch, step.share) for step in of}) == 1
+        rows = [sum(bool(row) for batch in step.batches for row in batch.samples) for step in of]
+        assert changes.get("carry") or max(rows) - min(rows) <= 1
+        assert all(batch.main.shape[0] <= 2 for step in of for batch in step.batches)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_with_workers(world: int, workers: int) -> None:
+    alone = take(plan(batch=6), 10)
+    assert union(on_ranks(plan(batch=6, workers=workers), world, 10)) == union([alone])
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_the_number_of_processes_can_change(changes: dict[str, Any]) -> None:
+    """Traps 41, 42 and 45: 4 → 1 → 2 → 4 processes, stopped after every number of steps from 0 on, so in the
+    middle of blocks, at the ends of epochs, and without a step between two stops."""
+    made = plan(**changes)
+    whole = union([until(made, 3)])
+    place, found = Place(), []
+    for world, number in itertools.cycle(itertools.product((4, 1, 2, 4), (0, 3, 1, 0, 2, 5))):
+        parts = on_ranks(made, world, min(number, len(whole) - len(found)), place)
+        found += union(parts)
+        place = parts[0][-1].place if parts[0] else place
+        if len(found) == len(whole):
+            break
+    assert found == whole
+
+
+def test_ranks_in_processes_of_their_own() -> None:
+    """Nothing of a rank's rows hangs on what the process did before."""
+    made = plan(batch=4, workers=1)
+    context = multiprocessing.get_context("fork")
+    queues = [context.SimpleQueue() for _ in range(2)]
+
+    def rank(number: int) -> None:
+        source = steps(made, Place(), number, 2)
+        queues[number].put([[b.samples for b in step.batches] for step in itertools.islice(source, 12)])
+        source.close()
+
+    processes = [context.Process(target=rank, args=(number,)) for number in range(2)]
+    for process in processes:
+        process.start()
+    told = [queue.get() for queue in queues]
+    for process in processes:
+        process.join()
+    rows = [[row for of in step for batch in of for row in batch if row] for step in zip(*told, strict=True)]
+    assert rows == union([take(plan(batch=4), 12)])
+
+
+def test_fewer_rows_than_ranks() -> None:
+    """A row of which nothing is asked stands in, so that no rank waits for ever."""
+    made = plan((1, 1, 1), packed=False, batch=8)
+    parts = on_ranks(made, 8, 4)
+    assert [sorted(s for row in step for s in row) for step in union(parts)] == [[0, 1, 2]] * 4
+    assert all(len(step.batches) == 1 and step.batches[0].main.shape[0] == 1 for of in parts for step in of)
+    asked = [step.batches[0].asked.get("tokens", 0) for of in parts for step in of]
+    assert sorted(bool(a) for a in asked) == [False] * 20 + [True] * 12
+
+
+def test_a_row_that_stands_in_has_a_source_where_the_others_have() -> None:
+    """The encoder of a rank without a row reads something too."""
+    read = read_settings(Span, {})
+    tokenizer = train_tokenizer(TokenizerSettings(kind="byte"), iter(()), specials=read.specials())
+    made = plan(packed=False, batch=8, objective=read, corpus=Pieces((1, 1, 1), 9))
+    made = replace(made, tokenizer=tokenizer)
+    parts = on_ranks(made, 8, 2)
+    assert all(batch.source is not None for of in parts for step in of for batch in step.batches)
+
+
+@pytest.mark.parametrize(
+    ("batch", "world", "says"), [(6, 4, "to 4 or 8"), (2, 4, "to 4, or"), (7, 2, "to 6 or 8")]
+)
+def test_rows_that_cannot_be_shared_evenly_are_refused(batch: int, world: int, says: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"train\.batch = {batch}: {world} processes .* Set train\.batch {says}"
+    ):
+        next(steps(plan(batch=batch), Place(), 0, world))

@@ -147,7 +147,7 @@ def test_many_texts_with_an_equal_band_are_told_apart(copies):
     draw = np.random.default_rng(0)
     rows = draw.integers(0, 1 << 31, (300, 128)).astype(np.uint32)
     rows[np.arange(100, 100 + copies)] = rows[50]
-    rows[100 : 100 + copies, -1] = np.arange(copies)  # alike, and not equal
+    rows[100 : 100 + copies, 16::4] += 1 + np.arange(copies, dtype=np.uint32)[:, None]  # no other band equal
     rows[:, :16] = 7
     expected = np.arange(300)
     expected[100 : 100 + copies] = 50

@@ -68,7 +68,7 @@ def test_places_cut_the_words_out_of_the_text(texts):
     for i, text in enumerate(texts):
         first, last = found.offsets[i : i + 2]
         cut = [
-            text[begin - found.text_begins[i] : end - found.text_begins[i]]
+            text[begin:end]
             for begin, end in zip(found.begins[first:last], found.ends[first:last], strict=True)
         ]
         assert [read(word) for word in cut] == [[word] for word in read(text)]
@@ -109,11 +109,38 @@ def test_pieces_are_the_text_and_cut_no_word(blank, monkeypatch):
         assert [hash for _, piece in cut for hash in shingles.words([piece]).hashes.tolist()] == whole
 
 
-@given(lengths=st.lists(st.integers(0, 30), max_size=8))
-def test_batches_are_all_texts_in_order(lengths):
-    texts = ["x" * length for length in lengths]
+@given(counts=st.lists(st.integers(0, 40), max_size=6), overlap=st.integers(0, 6))
+def test_a_stretch_is_in_one_block(counts, overlap):
+    """Trap 54: also of a text that is too long to be read at once; and each text is somewhere."""
+    texts = [" ".join(str(place) for place in range(count)) for count in counts]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shingles, "PIECE", 40)
-        groups = list(shingles.batches(texts))
-        assert [i for group in groups for i in group] == list(range(len(texts)))
-        assert all(len(group) == 1 or sum(lengths[i] for i in group) <= 40 for group in groups)
+        patch.setattr(shingles, "PIECE", 25)
+        found = list(shingles.blocks(texts, overlap))
+    seen: dict[int, list[list[str]]] = {i: [] for i in range(len(texts))}
+    for first, words in found:
+        for i in range(len(words.offsets) - 1):
+            own = slice(words.offsets[i], words.offsets[i + 1])
+            spans = zip(words.begins[own], words.ends[own], strict=True)
+            seen[first + i].append([texts[first + i][begin:end] for begin, end in spans])
+    for text, parts in zip(texts, seen.values(), strict=True):
+        assert parts and [*parts[0], *(word for part in parts[1:] for word in part[overlap:])] == text.split()
+        stretches = [tuple(part[i : i + overlap + 1]) for part in parts for i in range(len(part) - overlap)]
+        assert len(stretches) == len(set(stretches)) == max(0, len(text.split()) - overlap)
+
+
+def test_the_order_of_letters_and_of_words_counts():
+    assert len(set(shingles.words(["rates stare tears"]).hashes.tolist())) == 3
+    found = shingles.words(["one two", "two one"])
+    assert len(set(shingles.grams(found.hashes, found.offsets, 2).hashes.tolist())) == 2
+
+
+def test_characters_of_scripts_without_blanks_are_half_a_word():
+    assert shingles.words(["two 汉字 words 7 かな ไ"]).halves.tolist() == [2, 1, 1, 2, 2, 1, 1, 1]
+
+
+@given(numbers=st.lists(st.integers(0, 2**64 - 1)), other=st.lists(st.integers(0, 2**64 - 1)))
+def test_a_set_holds_what_it_was_given(numbers, other):
+    known = shingles.HashSet(np.unique(np.array(numbers, np.uint64)))
+    asked = np.array([*numbers, *other, *(number ^ (1 << 40) for number in numbers)], np.uint64)
+    assert known.holds(asked).tolist() == [number in set(numbers) for number in asked.tolist()]
+    assert len(known) == len(set(numbers)) and all(number in known for number in numbers)

@@ -340,7 +340,7 @@ def last_piece_dropped(monkeypatch):
     def floored(self, shards, cut, tokenizer):
         init(self, shards, cut, tokenizer)
         asked = np.maximum(shards.lengths + cut.begin + cut.end - cut.overlap, 0)
-        self._first = np.concatenate([np.zeros(1, np.int64), np.cumsum(asked // cut.step)])
+        self.first = np.concatenate([np.zeros(1, np.int64), np.cumsum(asked // cut.step)])
 
     monkeypatch.setattr("telos.data.corpus.Corpus.__init__", floored)
 

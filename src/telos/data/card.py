@@ -5,10 +5,11 @@ import json
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from telos.data import clean
 from telos.data.findings import Findings, counted
@@ -66,8 +67,11 @@ class Scripts:
 
     def add(self, text: str, tokenizer: Tokenizer) -> None:
         """Count a text."""
+        self.add_spans(text, tokenizer.encode_offsets(text)[1])
+
+    def add_spans(self, text: str, at: NDArray[np.int64]) -> None:
+        """Count a text whose tokens begin and end at these characters (n, 2)."""
         codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.int64)
-        _, at = tokenizer.encode_offsets(text)
         script = _NUMBER[np.searchsorted(_BEGIN, codes, side="right") - 1]
         width = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
         last = at[at[:, 1] > at[:, 0], 1] - 1
@@ -117,6 +121,14 @@ class Card:
     cleaning: Mapping[str, Mapping[str, Any]]
     invalid: Mapping[str, Any]
     skipped_files: Mapping[str, int] = field(default_factory=dict)
+    sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """What there is of each source that has a name, in the order of their numbers in the column `source`."""
+    duplicates: Mapping[str, int] = field(default_factory=dict)
+    """Near copies, where they were looked for, before they were dropped."""
+    privacy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Personal data by its kind: how often it was found, and what it looked like, with `0` for each digit."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """What sources left out of files, by reason, before there were documents."""
     lossy: tuple[str, ...] = ()
     """Names of what lost something of the text: bits per byte are of the text after it."""
     notes: tuple[str, ...] = ()
@@ -142,11 +154,14 @@ class Card:
         parts = [
             f"# Data card\n\n{source} {balance}\n",
             _table("Split", self.splits),
+            _table("Source", self.sources),
             f"## Vocabulary\n\n{v['kind']}, {v['size']:,} tokens ({asked}), hash `{v['hash']}`.",
             self._round_trip(),
             _table("Script", self.scripts, "## Bytes per token by script\n\nMeasured on a sample.\n\n"),
             self._changes(),
             self._dropped(),
+            self._duplicates(),
+            _table("Kind", _flat(self.privacy), "## Personal data\n\n") if self.privacy else "",
             f"## Notes\n\n{notes}" if notes else "",
         ]
         return "\n".join(part for part in parts if part)
@@ -173,8 +188,20 @@ class Card:
         text = f"Invalid characters: {bad['count']:,} (policy: {bad['policy']}).{where}\n"
         return _table("Step", self.cleaning, f"## Cleaning\n\n{lost}") + text
 
+    def _duplicates(self) -> str:
+        if not self.duplicates:
+            return ""
+        clusters, copies, held_out = (
+            self.duplicates.get(name, 0) for name in ("clusters", "near copies", "of held-out text")
+        )
+        return (
+            f"## Near copies\n\n{counted(copies, 'text')} like an earlier one, in "
+            f"{counted(clusters, 'cluster')}; "
+            f"{held_out:,} of them to train on and like held-out text.\n"
+        )
+
     def _dropped(self) -> str:
-        if not self.dropped and not self.skipped_files:
+        if not self.dropped and not self.skipped_files and not self.left_out:
             return "## Dropped\n\nNothing.\n"
         lines = ["## Dropped\n"]
         for reason, drop in self.dropped.items():
@@ -184,6 +211,7 @@ class Card:
             lines += [f"    - `{_plain(example)}`" for example in drop["examples"]]
         for suffix, count in self.skipped_files.items():
             lines.append(f"- files that no source reads: {count:,} {_plain(suffix) or 'without suffix'}")
+        lines += [f"- left out of files: {count:,} {_plain(why)}" for why, count in self.left_out.items()]
         return "\n".join(lines) + "\n"
 
 
@@ -228,8 +256,9 @@ def make_card(
     vocabulary: Mapping[str, Any],
     labels: tuple[str, ...] = (),
     skipped_files: Mapping[str, int] | None = None,
+    sources: Mapping[str, Counts] | None = None,
 ) -> Card:
-    """All that was found, as a card."""
+    """All that was found, as a card. Every document that was read is on it, as kept or as dropped."""
     steps = {step.name: step for step in clean.steps(settings.clean)}
     changed = {
         n: {"documents": d, "characters": c, "lossy": steps[n].lossy}
@@ -242,10 +271,14 @@ def make_card(
         source=", ".join(_named(origin) for origin in settings.origins),
         files=findings.files,
         documents=findings.documents,
-        splits={
-            n: {**c._asdict(), "bytes_per_token": round(c.bytes / max(c.tokens, 1), 3)}
-            for n, c in splits.items()
+        splits=_rows(splits),
+        sources=_rows(sources or {}),
+        duplicates=findings.counts.get("duplicates", {}),
+        privacy={
+            kind: {"found": number, "shapes": findings.shapes.get(kind, [])}
+            for kind, number in sorted(findings.counts.get("privacy", {}).items())
         },
+        left_out=findings.counts.get("left out", {}),
         vocabulary=vocabulary,
         scripts=scripts.table(),
         dropped={reason: drop._asdict() for reason, drop in findings.dropped.items()},
@@ -262,9 +295,16 @@ def make_card(
     )
 
 
+def _rows(counts: Mapping[str, Counts]) -> dict[str, dict[str, float]]:
+    return {
+        name: {**each._asdict(), "bytes_per_token": round(each.bytes / max(each.tokens, 1), 3)}
+        for name, each in counts.items()
+    }
+
+
 def _named(origin: OriginSettings) -> str:
     """What a source is called on the card, without this machine's folders."""
-    return origin.path.name if origin.path else origin.source
+    return PurePosixPath(str(origin.path)).name if origin.path else origin.source
 
 
 def _table(first: str, rows: Mapping[str, Mapping[str, Any]], before: str = "") -> str:
@@ -276,6 +316,13 @@ def _table(first: str, rows: Mapping[str, Mapping[str, Any]], before: str = "") 
         f"| {name} | {' | '.join(_shown(row[c]) for c in columns)} |\n" for name, row in rows.items()
     )
     return before + head + body
+
+
+def _flat(privacy: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        kind: {"found": each["found"], "looks like": ", ".join(f"`{_plain(s)}`" for s in each["shapes"])}
+        for kind, each in privacy.items()
+    }
 
 
 def _shown(value: Any) -> str:

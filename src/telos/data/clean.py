@@ -1,7 +1,7 @@
 """Cleaning: pure functions from text to text, in a fixed order, each with a count of what it changed.
 
-    byte order mark → invalid characters → line ends → control characters → NFC → lower case
-    → special characters
+    byte order mark → invalid characters → repair → line ends → control characters → NFC → width → script
+    → boilerplate → spaces → lower case → special characters
 
 The result is what the tokenizer sees, and its UTF-8 bytes are the bytes that bits per byte divides by. A step
 that loses something of the text (`lossy`) is named beside such figures.
@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from telos.data._boilerplate import without_boilerplate
+from telos.data._repair import repair, require, simplified, traditional
 from telos.data.settings import CleanSettings
 
 __all__ = ["Step", "changed_characters", "invalid", "steps"]
@@ -23,6 +25,11 @@ __all__ = ["Step", "changed_characters", "invalid", "steps"]
 SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _NEWLINES = re.compile("\r\n|[\r\x0b\x0c\x85]")
+_WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ]+")
+_HALF = {code: code - 0xFEE0 for code in range(0xFF10, 0xFF5B)}
+_BLANKS = " \t\u00a0\u3000"
+_TRAILING = re.compile(f"[{_BLANKS}](?:\n|\\Z)")
+_BLANK_LINES = re.compile("\n{3,}")
 _PROSE = frozenset(".,;:!?'\"()-–—‘’“”…。，、；：！？（）《》「」『』〈〉·")
 
 
@@ -36,13 +43,24 @@ class Step(NamedTuple):
 
 
 def steps(settings: CleanSettings) -> tuple[Step, ...]:
-    """The steps that these settings ask for, in the order in which they are done."""
+    """The steps that these settings ask for, in the order in which they are done.
+
+    Raises:
+        ConfigError: a step needs a package that is not installed.
+    """
+    require(repair=settings.repair, script=settings.script != "keep")
     asked = [
         (True, Step("byte order mark", without_mark, False)),
         (True, Step("invalid characters", replace_invalid, True)),
+        (settings.repair, Step("repair", repair, False)),
         (settings.newlines == "lf", Step("line ends", line_feeds, False)),
         (settings.strip_control, Step("control characters", strip_control, False)),
         (settings.normalise == "NFC", Step("NFC", compose, False)),
+        (settings.width == "half", Step("width", half_width, False)),
+        (settings.script == "simplified", Step("script", simplified, True)),
+        (settings.script == "traditional", Step("script", traditional, True)),
+        (settings.boilerplate, Step("boilerplate", without_boilerplate, True)),
+        (settings.spaces == "collapse", Step("spaces", collapse_spaces, False)),
         (settings.lower, Step("lower case", str.lower, True)),
         (settings.special_characters == "remove", Step("special characters", remove_special, True)),
     ]
@@ -77,6 +95,18 @@ def strip_control(text: str) -> str:
 def compose(text: str) -> str:
     """Normalisation form C (Unicode Standard Annex 15): canonically equal texts become equal."""
     return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+
+
+def half_width(text: str) -> str:
+    """Full-width Latin letters and digits (U+FF10 … U+FF5A) as half-width ones; punctuation stays."""
+    return text if text.isascii() else _WIDE.sub(lambda run: run.group().translate(_HALF), text)
+
+
+def collapse_spaces(text: str) -> str:
+    """No blanks at the ends of lines, and never more than one blank line in a row. Indents stay."""
+    if _TRAILING.search(text):
+        text = "\n".join(line.rstrip(_BLANKS) for line in text.split("\n"))
+    return _BLANK_LINES.sub("\n\n", text)
 
 
 def remove_special(text: str) -> str:

@@ -8,6 +8,7 @@ tasks are known: copies of other documents, say.
 
     texts.bin      UTF-8 of all texts, one after the other
     table.npz      per text: where it ends, its digest, its unit, the split it was given for, its source …
+    signatures.npy  MinHash signatures, where near copies are looked for
     rest.json      names of the documents, and their targets, labels and languages where there are such
     findings.json  what was dropped and changed, and why
 """
@@ -15,7 +16,7 @@ tasks are known: copies of other documents, say.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, final
@@ -26,8 +27,11 @@ from numpy.typing import NDArray
 from telos.batch import Document
 from telos.data import clean
 from telos.data.documents import SPLITS, Read, Task
+from telos.data.filters._base import Filter
 from telos.data.findings import Findings, counted
 from telos.data.folders import finished
+from telos.data.near import signatures
+from telos.data.privacy._scrub import Scrubber
 from telos.data.settings import DataSettings
 from telos.errors import DataError
 
@@ -50,17 +54,52 @@ class Cleaner:
     """All that is done to one document on its own, with what was found on the way."""
 
     def __init__(self, settings: DataSettings, findings: Findings | None = None) -> None:
+        self._settings = settings
         self._policy, self._findings = settings.clean.invalid, findings
         self._steps = clean.steps(settings.clean)
+        self._filters: tuple[Filter, ...] = settings.filters
+        self._scrubber = Scrubber(settings.privacy) if settings.privacy.action != "off" else None
 
-    def passed(self, document: Document, where: str, before: int) -> str | None:
-        """The text that goes on, or `None` where it is dropped. `before`: its place in its document, in
-        bytes.
+    def passed(self, document: Document, where: str, before: int) -> Document | None:
+        """What goes on, or `None` where it is dropped: with text and target cleaned, and without personal
+        data where that is asked for. `before`: its place in its document, in bytes.
 
         Raises:
             DataError: it holds what is not UTF-8, and the policy is to refuse.
         """
-        return self.clean(document.text, where, before)
+        text = self.clean(document.text, where, before)
+        if text is None:
+            return None
+        for each in self._filters:
+            if reason := each.judge(document, text):
+                self._drop(reason, text, where)
+                return None
+            document = each.mark(document, text)
+        target = None if document.target is None else self._target.clean(document.target) or ""
+        return self._scrubbed(replace(document, text=text, target=target), where)
+
+    @cached_property
+    def _target(self) -> "Cleaner":
+        """Cleans what goes with a text, which is not counted."""
+        return Cleaner(self._settings)
+
+    def _scrubbed(self, document: Document, where: str) -> Document | None:
+        if self._scrubber is None:
+            return document
+        found = [self._scrubber.scrub(text or "") for text in (document.text, document.target)]
+        if self._findings:
+            for each in found:
+                self._findings.count("privacy", each.counts)
+                self._findings.show(each.shapes)
+        if any(each.drop for each in found):
+            self._drop("personal data", "", where)
+            return None
+        text, target = (each.text for each in found)
+        return replace(document, text=text, target=None if document.target is None else target)
+
+    def _drop(self, reason: str, text: str, where: str) -> None:
+        if self._findings:
+            self._findings.drop(reason, text, where)
 
     def clean(self, text: str, where: str = "", before: int = 0) -> str | None:
         """The cleaned text, or `None` where nothing is left of it."""
@@ -107,8 +146,8 @@ def clean_task(
     if not folder.is_dir():
         with finished(folder) as building:
             with (building / "texts.bin").open("wb", buffering=1 << 20) as out:
-                writing = _Writing(out, settings, Findings(files=len(task.files)))
-                for number, read in enumerate(task.reads(), 1):
+                writing = _Writing(out, settings, Findings())
+                for number, read in enumerate(task.reads(writing.skip), 1):
                     writing.take(read)
                     if progress is not None:
                         progress(number)
@@ -131,7 +170,6 @@ class _Writing:
     def __init__(self, out: BinaryIO, settings: DataSettings, findings: Findings) -> None:
         self._out, self._findings = out, findings
         self._cleaner = Cleaner(settings, self._findings)
-        self._plain = Cleaner(settings)
         self._near = settings.dedupe.near != "off"
         self._rest = _Rest()
         self._ends, self._units, self._digests = [0], list[int](), bytearray()
@@ -145,13 +183,17 @@ class _Writing:
         self._findings.documents += 1
         if read.first:
             self._unit, self._before = self._unit + 1, 0
-        text = self._cleaner.passed(read.document, read.where, self._before)
+        document = self._cleaner.passed(read.document, read.where, self._before)
         self._before += len(read.document.text.encode("utf-8", "replace"))
-        if text is not None:
-            self._write(read, text)
+        if document is not None:
+            self._write(read, document)
 
-    def _write(self, read: Read, text: str) -> None:
-        raw, at = text.encode(), len(self._units)
+    def skip(self, reason: str, where: str) -> None:
+        """What a source leaves out."""
+        self._findings.count("left out", {reason: 1})
+
+    def _write(self, read: Read, document: Document) -> None:
+        raw, at = document.text.encode(), len(self._units)
         self._out.write(raw)
         self._ends.append(self._ends[-1] + len(raw))
         self._digests += hashlib.blake2b(raw, digest_size=16).digest()
@@ -159,18 +201,20 @@ class _Writing:
         self._given.append(SPLITS.index(read.file.split) if read.file.split else NO_SPLIT)
         self._origins.append(read.file.origin)
         self._rest.names.append(read.where)
-        if read.document.target is not None:
-            self._rest.targets[at] = self._plain.clean(read.document.target) or ""
-        if read.document.label is not None:
-            self._rest.labels[at] = read.document.label
+        if document.target is not None:
+            self._rest.targets[at] = document.target
+        if document.label is not None:
+            self._rest.labels[at] = document.label
         if self._near:
-            self._unsigned.append(text)
-            self._waiting += len(text)
+            self._unsigned.append(document.text)
+            self._waiting += len(document.text)
             if self._waiting >= BATCH:
                 self._sign()
 
     def _sign(self) -> None:
-        raise NotImplementedError
+        """The signatures of the texts that wait for theirs."""
+        self._signed.append(signatures(self._unsigned))
+        self._unsigned, self._waiting = [], 0
 
     def save(self, folder: Path) -> None:
         """The rest to the disk."""
@@ -182,6 +226,9 @@ class _Writing:
             "origins": np.array(self._origins, np.int16),
         }
         np.savez(folder / "table.npz", allow_pickle=False, **table)
+        if self._near:
+            self._sign()
+            np.save(folder / "signatures.npy", np.concatenate(self._signed))
         rest = {"names": self._rest.names, "targets": self._rest.targets, "labels": self._rest.labels}
         for name, value in (("rest.json", rest), ("findings.json", self._findings.table())):
             (folder / name).write_text(json.dumps(value, ensure_ascii=True), encoding="ascii")
@@ -203,6 +250,11 @@ class Cleaned:
     def findings(self) -> Findings:
         """What was dropped and changed."""
         return Findings.of(json.loads((self.folder / "findings.json").read_bytes()))
+
+    def signatures(self) -> NDArray[np.uint32]:
+        """(texts, bins): those for near copies, where they are wanted; a memory map."""
+        found: NDArray[np.uint32] = np.load(self.folder / "signatures.npy", mmap_mode="r")
+        return found
 
     def rest(self) -> dict[str, Any]:
         """`names`, a list; `targets` and `labels` by the place of the text."""

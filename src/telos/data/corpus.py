@@ -33,20 +33,36 @@ class Corpus:
             )
         self.shards, self.cut, self.tokenizer = shards, cut, tokenizer
         asked = np.maximum(shards.lengths + cut.begin + cut.end - cut.overlap, 0)
-        self._first = np.concatenate([np.zeros(1, np.int64), np.cumsum(-(-asked // cut.step))])
+        self.first: NDArray[np.int64]
+        """The first piece of each document, and the number of pieces: (documents + 1,)."""
+        self.first = np.concatenate([np.zeros(1, np.int64), np.cumsum(-(-asked // cut.step))])
 
     def __len__(self) -> int:
-        return int(self._first[-1])
+        return int(self.first[-1])
+
+    @property
+    def sources(self) -> NDArray[np.int64] | None:
+        """The number of each document's source, (documents,); `None` where the data does not say."""
+        column = self.shards.columns.get("source")
+        return None if column is None else column.astype(np.int64)
+
+    def asked_of(self, pieces: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many tokens of its document's stream each of these pieces answers for, (n,)."""
+        document = np.searchsorted(self.first, pieces, side="right") - 1
+        cut, length = self.cut, self.shards.lengths[document]
+        before = (pieces - self.first[document]) * cut.step
+        asked: NDArray[np.int64] = np.minimum(length + cut.begin + cut.end - cut.overlap - before, cut.step)
+        return asked
 
     def pieces_of(self, document: int) -> range:
         """Indices of the pieces of a document."""
-        return range(int(self._first[document]), int(self._first[document + 1]))
+        return range(int(self.first[document]), int(self.first[document + 1]))
 
     def __getitem__(self, index: int) -> Piece:
         if not 0 <= index < len(self):
             raise IndexError(f"piece {index} of {len(self)}")
-        document = int(np.searchsorted(self._first, index, side="right")) - 1
-        begin, ask, end = self._span(index - int(self._first[document]), self._stream_length(document))
+        document = int(np.searchsorted(self.first, index, side="right")) - 1
+        begin, ask, end = self._span(index - int(self.first[document]), self._stream_length(document))
         return Piece(
             ids=self._ids(document, begin, end),
             document=document,

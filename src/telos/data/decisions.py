@@ -8,6 +8,7 @@ of the first part of its document), so it stays where it is when others come.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from telos.data.cleaned import NO_SPLIT, Cleaned
 from telos.data.documents import SPLITS, by_share
 from telos.data.findings import EXAMPLES, Drop, Findings, counted, listed, shown
+from telos.data.near import clusters
 from telos.data.settings import DataSettings
 from telos.errors import DataError
 
@@ -46,10 +48,15 @@ class Decisions(NamedTuple):
 
 
 def decide(
-    settings: DataSettings, tasks: Sequence[Cleaned], findings: Findings, sample: int, labels: bool = False
+    settings: DataSettings,
+    tasks: Sequence[Cleaned],
+    findings: Findings,
+    sample: int,
+    scratch: Path,
+    labels: bool = False,
 ) -> Decisions:
     """What becomes of each text. `findings` are told what is dropped here. `sample`: bytes of the training
-    split to give back as texts. `labels`: whether names of classes are wanted.
+    split to give back as texts. `scratch`: a folder to work in. `labels`: are names of classes wanted?
 
     Raises:
         DataError: too few documents to fill every split.
@@ -61,6 +68,11 @@ def decide(
     dropping = _Dropping(texts, codes, findings)
     if settings.dedupe.exact:
         dropping.later_ones("exact copy", _first_of_equals(texts.digests))
+    if settings.dedupe.near != "off":
+        labels_of_near = clusters(texts.signatures(scratch), settings.dedupe.threshold)
+        dropping.count_near(labels_of_near)
+        if settings.dedupe.near == "drop":
+            dropping.later_ones("near copy", labels_of_near)
     _fill(settings, texts, codes, findings)
     sizes = {split: int(texts.sizes[codes == code].sum()) for code, split in enumerate(SPLITS)}
     by_task = texts.by_task(codes)
@@ -102,6 +114,15 @@ class _Texts:
         by_content = np.where(drawn < test, TEST, np.where(drawn < test + validation, VALIDATION, TRAIN))
         return np.where(self.given == NO_SPLIT, by_content, self.given).astype(np.uint8)
 
+    def signatures(self, scratch: Path) -> NDArray[np.uint32]:
+        """Those of all tasks, one after the other, as a memory map."""
+        parts = [task.signatures() for task in self.tasks]
+        bins = parts[0].shape[1]
+        whole = np.memmap(scratch / "signatures.bin", np.uint32, "w+", shape=(self.count, bins))
+        for begin, part in zip(self.begins, parts, strict=False):
+            whole[begin : begin + len(part)] = part
+        return whole
+
     def by_task(self, values: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """Values of all texts, task by task."""
         return [values[begin:end] for begin, end in zip(self.begins, self.begins[1:], strict=False)]
@@ -131,6 +152,15 @@ class _Dropping:
             chosen = later[~elsewhere] if code is None else later[elsewhere & (where == code)]
             said = what if code is None else _in(what, SPLITS[code])
             self.drop(said, chosen)
+
+    def count_near(self, labels: NDArray[np.int64]) -> None:
+        """What the card says of near copies: texts, and of those to train on, how many are like held-out
+        ones."""
+        left = np.flatnonzero(self.codes != DROPPED)
+        later = left[labels[left] != left]
+        held_out = (self.codes[later] == TRAIN) & (self.codes[labels[later]] != TRAIN)
+        found = {"clusters": len(np.unique(labels[later])), "near copies": len(later)}
+        self.findings.count("duplicates", {**found, "of held-out text": int(held_out.sum())})
 
     def drop(self, reason: str, chosen: NDArray[np.int64]) -> None:
         """These texts, in their order."""

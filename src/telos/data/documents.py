@@ -15,9 +15,10 @@ from typing import NamedTuple
 from telos.batch import Document
 from telos.data import sources
 from telos.data.findings import counted
+from telos.data.remote import Access, fetch, listing
 from telos.data.settings import DataSettings, OriginSettings
 from telos.data.sources import _base
-from telos.data.sources._base import Source
+from telos.data.sources._base import Chunk, Skip, Source, ignore
 from telos.errors import DataError
 from telos.find import find, names
 
@@ -46,6 +47,14 @@ class File(NamedTuple):
     """Its source, by its place among `DataSettings.origins`; −1 for what was given for a split."""
     name: str
     """Of the file, without this machine's folders."""
+    chunk: Chunk | None = None
+    """The stretch of it that is read; `None` for all of it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are read, about."""
+        files = self.source.reads(self.path)
+        return sum(file.stat().st_size for file in files) if files else TASK_BYTES
 
 
 @dataclass(frozen=True)
@@ -57,10 +66,10 @@ class Task:
     part: int
     """Characters of the parts that documents are cut into; 0 leaves them whole."""
 
-    def reads(self) -> Iterator["Read"]:
-        """Its documents, in order."""
+    def reads(self, skip: Skip = ignore) -> Iterator["Read"]:
+        """Its documents, in order. `skip` is told of what is left out of files."""
         for file in self.files:
-            yield from read(file, self.part)
+            yield from read(file, self.part, skip)
 
 
 class Read(NamedTuple):
@@ -78,10 +87,10 @@ class Read(NamedTuple):
         return self.file.name.removesuffix(self.file.path.name) + self.document.id
 
 
-def read(file: File, part: int) -> Iterator[Read]:
+def read(file: File, part: int, skip: Skip = ignore) -> Iterator[Read]:
     """The documents of one file, or their parts."""
     last = None
-    for document in file.source.documents(file.path):
+    for document in file.source.documents(file.path, file.chunk, skip):
         if not part:
             yield Read(document, document.id != last, file)
             last = document.id
@@ -126,49 +135,74 @@ class Reader:
 
     def _held_out(self, split: str) -> Iterator[File]:
         """What was given for a split, read as the settings say of the text as a whole."""
-        path: Path | None = getattr(self.settings, split)
-        if path is None:
-            return
-        kinds = _by_suffix(self.settings if not self.settings.sources else self.settings.origins[0])
-        for file, source in self._found(path, kinds):
-            yield File(file, source, split, -1, self._named(file))
+        path: Path | str | None = getattr(self.settings, split)
+        if path is not None:
+            kinds = _by_suffix(self.settings.origins[0])
+            for file, source, name in self._found(path, kinds, self._root):
+                yield File(file, source, split, -1, name)
 
     def _files(self, number: int, origin: OriginSettings, taken: set[Path]) -> Iterator[File]:
         prefix = f"{origin.name}/" if self.settings.sources else ""
-        found = [*self._found(origin.path, _by_suffix(origin))]
-        root = origin.path if origin.path and origin.path.is_dir() else found[-1][0].parent if found else None
-        for file, source in found:
+        for file, source, name in self._found(origin.path, _by_suffix(origin), _root(origin.path)):
             if file.resolve() not in taken:
-                yield File(file, source, "", number, prefix + _relative(file, root))
+                yield File(file, source, "", number, prefix + name)
 
-    def _found(self, path: Path | None, kinds: dict[str, Source]) -> Iterator[tuple[Path, Source]]:
+    def _found(
+        self, path: Path | str | None, kinds: dict[str, Source], root: Path | None
+    ) -> Iterator[tuple[Path, Source, str]]:
+        """Files, what reads each, and what to call it."""
         everything = kinds.get("")
-        for file in everything.files(path) if everything else _base.walk(path or Path()):
+        for file, name in self._listed(path, everything, root):
             if source := everything or kinds.get(_base.plain_suffix(file)):
-                yield file, source
+                yield file, source, name
             else:
                 suffix = file.suffix.lower()
                 self.unknown[suffix] = self.unknown.get(suffix, 0) + 1
 
-    def _named(self, path: Path) -> str:
-        return _relative(path, self._root)
+    def _listed(
+        self, path: Path | str | None, everything: Source | None, root: Path | None
+    ) -> Iterator[tuple[Path, str]]:
+        if isinstance(path, str):
+            yield from self._fetched(path)
+            return
+        files = everything.files(path) if everything else _base.walk(path or Path())
+        root = root or (files[-1].parent if files else None)
+        for file in files:
+            yield file, file.relative_to(root).as_posix() if root and file.is_relative_to(root) else file.name
+
+    def _fetched(self, url: str) -> Iterator[tuple[Path, str]]:
+        """The files at a URL, on this machine."""
+        settings = self.settings
+        access = Access(
+            cache=settings.engine.cache,
+            most=int(settings.engine.cache_gigabytes * 1e9),
+            allow_hosts=settings.allow_hosts,
+        )
+        files = listing(url, access)
+        if (size := sum(file.size or 0 for file in files)) > access.most:
+            raise DataError(
+                f"{url}: {size:,} bytes do not fit into the {access.most:,} of the cache: raise "
+                "data.engine.cache_gigabytes."
+            )
+        for file in files:
+            yield fetch(file, access), file.name
 
     @cached_property
     def _root(self) -> Path | None:
         """What names of held-out files are told relative to: the text's folder, if they are in it."""
         path = self.settings.origins[0].path
-        return None if path is None else path if path.is_dir() else path.parent
+        return None if not isinstance(path, Path) else path if path.is_dir() else path.parent
 
     def __iter__(self) -> Iterator[Read]:
         for file in self.files:
             yield from read(file, self.part)
 
     def tasks(self) -> list[Task]:
-        """The files in stretches of at most `TASK_BYTES`; what is larger is alone."""
+        """The files in stretches of at most `TASK_BYTES`; what is larger is alone, or its chunks are."""
         groups: list[list[File]] = []
         size = 0
-        for file in self.files:
-            more = file.path.stat().st_size
+        for file in (chunk for whole in self.files for chunk in _chunks(whole)):
+            more = TASK_BYTES if file.chunk else file.size
             if not groups or size + more > TASK_BYTES or len(groups[-1]) == TASK_FILES:
                 groups.append([])
                 size = 0
@@ -187,11 +221,17 @@ class Reader:
         return documents, characters
 
 
-def _relative(path: Path, root: Path | None) -> str:
-    return path.relative_to(root).as_posix() if root and path.is_relative_to(root) else path.name
+def _root(path: Path | str | None) -> Path | None:
+    return path if isinstance(path, Path) and path.is_dir() else None
 
 
-def _by_suffix(origin: OriginSettings | DataSettings) -> dict[str, Source]:
+def _chunks(file: File) -> list[File]:
+    """A large file as the stretches that its source can read one by one."""
+    chunks = file.source.chunks(file.path) if file.size >= TASK_BYTES else []
+    return [file._replace(chunk=chunk) for chunk in chunks] or [file]
+
+
+def _by_suffix(origin: OriginSettings) -> dict[str, Source]:
     """Sources by suffix; the one under `""` reads every file."""
     found: dict[str, Source] = {}
     for name in names(sources) if origin.source == "files" else [origin.source]:

@@ -4,6 +4,7 @@ A call leaves its result on the disk and returns a count. So it may be made anyw
 folders, in any order, and again after an interruption; what comes out is the same to the byte.
 """
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -111,7 +112,7 @@ def _end_with_parent() -> None:
 
 def _ray(settings: EngineSettings, calls: Sequence[Call]) -> Iterator[int]:
     try:
-        import ray
+        ray: Any = importlib.import_module("ray")
     except ImportError:
         raise ConfigError(
             "data.engine.kind = \"ray\" needs a package more: pip install 'telos-lm[cluster]'"

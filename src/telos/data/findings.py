@@ -12,6 +12,10 @@ EXAMPLES = 20
 """Of what was dropped for one reason, this many are shown."""
 
 
+SHAPES = 5
+"""Of personal data of one kind, this many shapes are shown."""
+
+
 class Drop(NamedTuple):
     """Documents dropped for one reason."""
 
@@ -39,7 +43,15 @@ class Findings:
     first_invalid: str = ""
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Other counts by what they are of (`privacy`) and their kind."""
+    shapes: dict[str, list[str]] = field(default_factory=dict)
+    """What personal data looked like, by its kind: nothing of the data itself."""
     notes: list[str] = field(default_factory=list)
+
+    def show(self, shapes: Mapping[str, Iterable[str]]) -> None:
+        """Keep the first few shapes of each kind."""
+        for kind, more in shapes.items():
+            known = self.shapes.setdefault(kind, [])
+            known += [shape for shape in dict.fromkeys(more) if shape not in known][: SHAPES - len(known)]
 
     def drop(self, reason: str, text: str, where: str) -> None:
         """Count a document that is not kept, and show the first few."""
@@ -71,6 +83,7 @@ class Findings:
             self.changed[step] = before[0] + documents, before[1] + characters
         for what, kinds in other.counts.items():
             self.count(what, kinds)
+        self.show(other.shapes)
 
     def table(self) -> dict[str, Any]:
         """As plain data, for JSON."""

@@ -41,7 +41,7 @@ BINS: Final = 128
 """Numbers of a signature."""
 EMPTY: Final = 0xFFFF_FFFF
 """The signature of a text without words has this in every place; such texts are copies of none."""
-_AT_ONCE: Final = 1 << 14
+_AT_ONCE: Final = 1 << 12
 """Pairs, or documents, whose signatures are held in memory at once."""
 _ALL_PAIRS: Final = 16
 """Up to so many texts with an equal band, all pairs are compared."""
@@ -65,14 +65,10 @@ def signatures(texts: Sequence[str], n: int = 5, bins: int = BINS) -> NDArray[np
     """
     assert n > 0 and 0 < bins <= 1 << 10, (n, bins)
     result = np.full((len(texts), bins), EMPTY, np.uint32)
-    for group in shingles.batches(texts):
-        part = result[group.start : group.stop]
-        if len(group) == 1 and len(texts[group.start]) > shingles.PIECE:
-            _lower_by_long(part, texts[group.start], n)
-        else:
-            words = shingles.words(texts[group.start : group.stop])
-            _lower(part, shingles.grams(words.hashes, words.offsets, n))
-        _fill(part)
+    for first, words in shingles.blocks(texts, n - 1):
+        _lower(result[first : first + len(words.offsets) - 1], shingles.grams(words.hashes, words.offsets, n))
+    for begin in range(0, len(texts), _AT_ONCE):
+        _fill(result[begin : begin + _AT_ONCE])
     return result
 
 
@@ -126,18 +122,6 @@ def clusters(
     joined.search(Banding(1, bins), bins)
     joined.search(chosen or banding(threshold, bins), int(np.ceil(threshold * bins - 1e-9)))
     return joined.labels
-
-
-def _lower_by_long(part: NDArray[np.uint32], text: str, n: int) -> None:
-    """As `_lower`, for one text that is taken piece by piece."""
-    before = np.empty(0, np.uint64)
-    for _, piece in shingles.pieces(text):
-        hashes = np.concatenate([before, shingles.words([piece]).hashes])
-        if len(hashes) >= n:
-            _lower(part, shingles.grams(hashes, np.array([0, len(hashes)]), n))
-        before = hashes[max(0, len(hashes) - n + 1) :]
-    if part[0].min() == EMPTY:
-        _lower(part, shingles.grams(before, np.array([0, len(before)]), n))
 
 
 def _lower(part: NDArray[np.uint32], found: shingles.Grams) -> None:

@@ -50,7 +50,7 @@ from telos.json_files import read_object
 from telos.tokenizer import Tokenizer, TokenizerSettings, check_size, train_tokenizer
 from telos.words import jieba
 
-__all__ = ["Prepared", "found", "key_of", "prepare"]
+__all__ = ["Prepared", "decided", "found", "key_of", "prepare"]
 
 VERSION = 2
 """Raised whenever the same input would give another result."""
@@ -209,15 +209,25 @@ def _now_and_then(progress: Progress) -> Progress:
 # ---- the key and the folder
 
 
+_NO_PART_OF_THE_KEY = ("path", "validation", "test", "engine", "allow_hosts")
+"""Of the settings of the data: where it is, and who does the work."""
+
+
 def _key(job: _Job) -> str:
     """Of the content of everything that is read and every setting; not of where the files are."""
     files = []
     for done, file in enumerate(job.reader.files):
         job.report("reading", done, len(job.reader.files))
-        job.seen[file.path] = _state(file.path)
-        files.append([file.split, file.origin, file.name, _digest(file.path)])
-    data = {k: v for k, v in job.data.table().items() if k not in ("path", "validation", "test", "engine")}
-    data["sources"] = [{k: v for k, v in each.items() if k != "path"} for each in data.get("sources", [])]
+        digests = []
+        for path in file.source.reads(file.path):
+            job.seen[path] = _state(path)
+            digests.append(_digest(path))
+        files.append([file.split, file.origin, file.name, *digests])
+    data = {k: v for k, v in job.data.table().items() if k not in _NO_PART_OF_THE_KEY}
+    data["sources"] = [
+        {k: v for k, v in each.items() if k not in _NO_PART_OF_THE_KEY} for each in data.get("sources", [])
+    ]
+    data["outside"] = [each.digest() for each in job.data.filters]
     settings = {k: v for k, v in job.settings.table().items() if k != "path"}
     vocabulary = _digest(job.settings.path) if job.settings.path else ""
     rest = list(job.specials), sorted(job.columns), *_segmenter(job.columns)
@@ -336,14 +346,9 @@ def _rename(building: Path, folder: Path) -> None:
 
 def _build(work: Path, key: str, job: _Job) -> None:
     """All stages, each going on from what is there, into `work`/WHOLE."""
-    findings = Findings(files=0)
+    findings = Findings(files=len(job.reader.files))
     tasks, workers = _tasks(job)
-    cleaned = _clean(work, job, tasks, workers)
-    for each in cleaned:
-        findings.add(each.findings)
-    findings.notes[:0] = job.reader.notes
-    labels = "label" in job.columns
-    decisions = decide(job.data, cleaned, findings, job.settings.sample, labels)
+    _, decisions = _decided(work, job, findings, tasks, workers)
     tokenizer, learned_from = _learn(work, job, decisions, findings)
     whole = work / WHOLE
     shutil.rmtree(whole, ignore_errors=True)
@@ -357,8 +362,9 @@ def _build(work: Path, key: str, job: _Job) -> None:
         "learned_from_bytes": learned_from,
     }
     splits = dict(zip(SPLITS, found.splits, strict=True))
-    unknown = job.reader.unknown
-    card = make_card(key, job.data, findings, splits, scripts, vocabulary, decisions.labels, unknown)
+    unknown, origins = job.reader.unknown, dict(found.origins)
+    sources = {origin.name: origins.get(origin.name, Counts()) for origin in job.data.sources}
+    card = make_card(key, job.data, findings, splits, scripts, vocabulary, decisions.labels, unknown, sources)
     tokenizer.save(whole / "tokenizer.json")
     card.write(whole)
     _warn_of_unknown(tokenizer.kind, vocabulary)
@@ -368,10 +374,35 @@ def _build(work: Path, key: str, job: _Job) -> None:
 
 def _tasks(job: _Job) -> tuple[list[Task], int]:
     """What there is to do, and how many work on it."""
+    for each in job.data.filters:
+        each.ready()
     choose_unit(job.reader)
     tasks = job.reader.tasks()
     size = sum(size for size, _ in job.seen.values())
     return tasks, workers_for(job.data.engine, size, len(tasks))
+
+
+def _decided(
+    work: Path, job: _Job, findings: Findings, tasks: Sequence[Task], workers: int
+) -> tuple[list[Cleaned], Decisions]:
+    """What was read, and what becomes of it."""
+    cleaned = _clean(work, job, tasks, workers)
+    for each in cleaned:
+        findings.add(each.findings)
+    findings.notes[:0] = job.reader.notes
+    labels = "label" in job.columns
+    return cleaned, decide(job.data, cleaned, findings, job.settings.sample, work, labels)
+
+
+def decided(data: DataSettings, sample: int, work: Path) -> tuple[list[Cleaned], Decisions]:
+    """All but the tokens: texts as they were cleaned, in the folder `work`, and what becomes of each.
+    `sample`: bytes to learn a vocabulary from.
+
+    Raises:
+        DataError: as of `prepare`.
+    """
+    job = _job(data, TokenizerSettings(sample=sample), (), ())
+    return _decided(work, job, Findings(files=len(job.reader.files)), *_tasks(job))
 
 
 def _folders(folder: Path, count: int) -> list[Path]:
@@ -396,6 +427,7 @@ def _tokenise(work: Path, job: _Job, decisions: Decisions, workers: int) -> tupl
         vocabulary=work / "vocabulary" / "tokenizer.json",
         columns=job.columns,
         labels=decisions.labels,
+        origins=tuple(origin.name for origin in job.data.sources),
         share=share,
     )
     calls = []

@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from telos.config import Lax, Settings
-from telos.data import sources
+from telos.config import Lax, Settings, member
+from telos.data import filters, sources
+from telos.data.filters._base import Filter
+from telos.data.privacy._settings import PrivacySettings
+from telos.data.remote import is_remote
 from telos.find import names, suggestion
 
 __all__ = [
@@ -16,6 +19,7 @@ __all__ = [
     "DedupeSettings",
     "EngineSettings",
     "OriginSettings",
+    "SourceSettings",
     "SplitSettings",
 ]
 
@@ -40,6 +44,19 @@ class CleanSettings(Settings):
     invalid: Literal["replace", "refuse", "drop"] = "replace"
     """Bytes that are not UTF-8, and lone surrogates in JSON:
     put U+FFFD in their place, stop, or drop the document."""
+    repair: bool = False
+    """Mend text that was decoded wrongly: UTF-8 read as Latin-1 or Windows-1252 (`Ã©` for `é`), GBK read as
+    Latin-1 (`ÄãºÃ` for `你好`). Needs a package more: `pip install 'telos-lm[data]'`."""
+    boilerplate: bool = False
+    """Drop lines that web pages have around their text: notices about cookies and rights, navigation, calls
+    to share or subscribe, in English and Chinese. Lossy."""
+    width: Literal["keep", "half"] = "keep"
+    """`half`: full-width Latin letters and digits (`Ａ１`) become half-width; Chinese punctuation stays."""
+    script: Literal["keep", "simplified", "traditional"] = "keep"
+    """Turn Chinese characters into one of the two scripts, by OpenCC's dictionaries; Japanese in the text is
+    changed as well. Lossy. Needs a package more: `pip install 'telos-lm[chinese]'`."""
+    spaces: Literal["keep", "collapse"] = "keep"
+    """`collapse`: blanks at line ends go, and several blank lines become one; indents stay."""
 
 
 @final
@@ -84,6 +101,10 @@ class EngineSettings(Settings):
     kind: Literal["local", "ray"] = "local"
     """`local`: processes on this machine. `ray`: tasks of a Ray cluster; all its machines must see the same
     files and the same folder of runs (needs `pip install 'telos-lm[cluster]'`)."""
+    cache: Annotated[Path, Lax] = Path("runs/fetched")
+    """The folder in which files that were fetched from elsewhere are kept."""
+    cache_gigabytes: float = Field(100.0, gt=0)
+    """How large it may become; what was not used the longest makes room."""
     workers: int = Field(0, ge=0, le=1024)
     """Processes; 1 works in this one. 0: as many as there are processors, and this one for small inputs."""
     address: str = ""
@@ -91,48 +112,72 @@ class EngineSettings(Settings):
     this machine."""
 
 
-@final
-class OriginSettings(Settings):
-    """One of several sources, which keep their names in the shards, so that they can be mixed by weight."""
-
-    name: str = Field(min_length=1, max_length=100)
-    """By which weights and the data card call it."""
-    source: str = "files"
-    """As `data.source`."""
-    path: Annotated[Path, Lax] | None = None
-    """As `data.path`."""
-    text_key: str = "text"
-    """As `data.text_key`."""
-    document_start: str = ""
-    """As `data.document_start`."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> "OriginSettings":
-        _check_source(self.source, self.path, self.document_start)
-        return self
+def _place(given: Any) -> Any:
+    """A path, or a URL as it stands: a path has no two slashes one after the other."""
+    return Path(given) if isinstance(given, str) and not is_remote(given) else given
 
 
-@final
-class DataSettings(Settings):
-    """Where the text comes from and what becomes of it."""
+Place = Annotated[Path | str, BeforeValidator(_place)]
+"""Where text is: a path of this machine, or a URL."""
+
+
+class SourceSettings(Settings):
+    """Where text is, and how it is read."""
 
     source: str = "files"
     """`files`: each file by its suffix. Or one member of
     `telos/data/sources/`: for all files, or one that needs none."""
-    path: Annotated[Path, Lax] | None = None
-    """A file, or a folder that is read with everything in it."""
-    sources: Annotated[tuple[OriginSettings, ...], Lax] = ()
-    """Several sources with names, in place of `path`."""
-    validation: Annotated[Path, Lax] | None = None
-    """Files that are held out for validation instead of a share of `path`."""
-    test: Annotated[Path, Lax] | None = None
-    """Files that are held out for the test instead of a share of `path`."""
+    path: Place | None = None
+    """A file, or a folder that is read with everything in it; or a URL (`https://`, `s3://`, `gs://`)."""
     text_key: str = "text"
-    """Where JSON lines and Parquet have the text: a string, or a list of strings that are joined as lines."""
+    """Where JSON lines and tables have the text: a string, or a list of strings that are joined as lines. A
+    key with dots, `translation.de`, leads into objects."""
+    target_key: str = "target"
+    """Where they have the text to learn to answer with, if there is one."""
+    label_key: str = "label"
+    """Where they have the class of the text, if it has one."""
     document_start: str = ""
     """In text files, a line that this regular expression finds
     begins a new document; empty: a file is a document."""
+    columns: Annotated[tuple[str, ...], Lax] = ()
+    """Names of the columns of `.csv` and `.tsv` files that have no line of names: `["text", "target"]`."""
+    pair: Annotated[tuple[str, ...], Lax, Field(max_length=2)] = ()
+    """Of `source = "pairs"`: the parts of the files' names that tell the texts from the targets, as
+    `["de", "en"]`."""
+    subset: str = ""
+    """Of a data set on the Hugging Face hub that has several configurations, which."""
+
+
+@final
+class OriginSettings(SourceSettings):
+    """One of several sources, which keep their names in the shards, so that they can be mixed by weight."""
+
+    name: str = Field(min_length=1, max_length=100)
+    """By which weights and the data card call it."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "OriginSettings":
+        _check_source(self)
+        return self
+
+
+@final
+class DataSettings(SourceSettings):
+    """Where the text comes from and what becomes of it."""
+
+    sources: Annotated[tuple[OriginSettings, ...], Lax] = ()
+    """Several sources with names, in place of `path`."""
+    validation: Place | None = None
+    """Files that are held out for validation instead of a share of `path`."""
+    test: Place | None = None
+    """Files that are held out for the test instead of a share of `path`."""
+    allow_hosts: Annotated[tuple[str, ...], Lax] = ()
+    """Hosts with ports, as `127.0.0.1:8000`, that URLs may lead to although they are on a private network,
+    and that may speak plain HTTP."""
     clean: CleanSettings = CleanSettings()
+    filters: Annotated[tuple[member(filters, Filter), ...], Lax] = ()  # type: ignore[valid-type]
+    """Members of `telos/data/filters/`, by which documents are dropped, in this order."""
+    privacy: PrivacySettings = PrivacySettings()
     dedupe: DedupeSettings = DedupeSettings()
     split: SplitSettings = SplitSettings()
     engine: EngineSettings = EngineSettings()
@@ -151,7 +196,7 @@ class DataSettings(Settings):
         if self.sources:
             self._check_sources()
         else:
-            _check_source(self.source, self.path, self.document_start)
+            _check_source(self)
         if self.source in _embedded() and (self.path or self.validation or self.test):
             raise ValueError(
                 f"source = {self.source!r} brings its own text: leave out path, validation and test."
@@ -172,21 +217,21 @@ class DataSettings(Settings):
         """The sources, each with its settings; the one of `path` has the name `text`."""
         if self.sources:
             return self.sources
-        given = {name: getattr(self, name) for name in OriginSettings.model_fields if name != "name"}
+        given = {name: getattr(self, name) for name in SourceSettings.model_fields}
         return (OriginSettings(name="text", **given),)
 
 
-def _check_source(source: str, path: Path | None, document_start: str) -> None:
+def _check_source(given: SourceSettings) -> None:
     known = ["files", *names(sources)]
-    if source not in known:
-        hint = suggestion(source, known)
-        raise ValueError(f"there is no source {source!r}.{hint} There are: {', '.join(known)}.")
-    if source not in _embedded() and path is None:
+    if given.source not in known:
+        hint = suggestion(given.source, known)
+        raise ValueError(f"there is no source {given.source!r}.{hint} There are: {', '.join(known)}.")
+    if given.source not in _embedded() and given.path is None:
         raise ValueError(
             'path must be given: a file or folder of text (or source = "python_library", which needs none).'
         )
     try:
-        re.compile(document_start)
+        re.compile(given.document_start)
     except re.error as error:
         raise ValueError(f"document_start is not a regular expression: {error}") from None
 

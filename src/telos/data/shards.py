@@ -47,7 +47,8 @@ COLUMNS: Mapping[str, Column] = {
     "source": Column("document", "int16"),
 }
 """The columns that a split can have beside `ids`. In `word_start` each Chinese character is a word, in
-`jieba_word_start` what jieba makes of them; `label` is −1 where a document has none."""
+`jieba_word_start` what jieba makes of them; `label` is −1 where a document has none; `source` is the number
+of the source that a document is from, by which the loader mixes."""
 
 
 class Header(NamedTuple):

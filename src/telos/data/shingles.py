@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Grams", "Words", "batches", "grams", "pieces", "scrambled", "words"]
+__all__ = ["PIECE", "Grams", "HashSet", "Words", "blocks", "grams", "hashed", "pieces", "scrambled", "words"]
 
 PIECE: Final = 1 << 18
 """Characters that are worked on at once: they fit a cache, and memory is bounded for a text of any length."""
@@ -77,11 +77,11 @@ class Words(NamedTuple):
     offsets: NDArray[np.int64]
     """(texts + 1,): the words of text i are `offsets[i]` to `offsets[i + 1]`."""
     begins: NDArray[np.int64]
-    """(words,): the character at which each begins, counted from the beginning of the batch."""
+    """(words,): the character of its text at which each begins."""
     ends: NDArray[np.int64]
     """(words,): the character after its last one."""
-    text_begins: NDArray[np.int64]
-    """(texts,): the character at which each text begins."""
+    halves: NDArray[np.int64]
+    """(words,): 2, or 1 for a character of a script without blanks, which is less than a word."""
 
 
 class Grams(NamedTuple):
@@ -91,6 +91,35 @@ class Grams(NamedTuple):
     """(grams,)"""
     offsets: NDArray[np.int64]
     """(texts + 1,)"""
+
+
+class HashSet:
+    """Numbers that are looked for among many others: most of these are told apart by a table of bits, and
+    only the rest is searched for.
+
+    `hashes` are sorted and each there once. The table has 16 to 32 bytes for each, at most 128 MiB.
+    """
+
+    def __init__(self, hashes: NDArray[np.uint64]) -> None:
+        self.hashes = hashes
+        size = min(1 << 27, max(1 << 12, 16 << len(hashes).bit_length()))
+        self._mask = np.uint64(size - 1)
+        self._table = np.zeros(size, np.bool_)
+        self._table[hashes & self._mask] = True
+
+    def __contains__(self, number: int) -> bool:
+        return bool(self.holds(np.array([number], np.uint64))[0])
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def holds(self, numbers: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """(numbers,): which of them are in the set."""
+        result: NDArray[np.bool_] = self._table[numbers & self._mask]
+        maybe = np.flatnonzero(result)
+        places = np.searchsorted(self.hashes, numbers[maybe])
+        result[maybe] = self.hashes[np.minimum(places, len(self.hashes) - 1)] == numbers[maybe]
+        return result
 
 
 def words(texts: Sequence[str]) -> Words:
@@ -108,13 +137,29 @@ def words(texts: Sequence[str]) -> Words:
         places = np.flatnonzero(~nothing)
         value, kind = value[places], kind[places]
     begins, ends = _runs(kind)
-    hashes = scrambled(_polynomial(value, begins, ends))
+    halves = 2 - (kind[begins] == _ALONE).astype(np.int64)
+    hashes = hashed(value, begins, ends)
     if places is not None:
         begins, ends = places[begins], places[ends - 1] + 1
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     after = np.cumsum(lengths + 1)
     offsets = np.concatenate([[0], np.searchsorted(begins, after)])
-    return Words(hashes, offsets, begins, ends, after - lengths - 1)
+    text_begins = np.repeat(after - lengths - 1, np.diff(offsets))
+    return Words(hashes, offsets, begins - text_begins, ends - text_begins, halves)
+
+
+def blocks(texts: Sequence[str], overlap: int) -> Iterator[tuple[int, Words]]:
+    """All words of `texts` in blocks that fit a cache: (number of the block's first text, its words).
+
+    A text of more than `PIECE` characters comes alone, in several blocks, each of which begins with the last
+    `overlap` words of the one before; so a stretch of `overlap` + 1 words is in exactly one block, and a text
+    of no more than `overlap` words is in one block.
+    """
+    for group in _batches(texts):
+        if len(group) == 1 and len(texts[group.start]) > PIECE:
+            yield from ((group.start, found) for found in _pieces_of(texts[group.start], overlap))
+        else:
+            yield group.start, words(texts[group.start : group.stop])
 
 
 def grams(hashes: NDArray[np.uint64], offsets: NDArray[np.int64], n: int) -> Grams:
@@ -125,10 +170,28 @@ def grams(hashes: NDArray[np.uint64], offsets: NDArray[np.int64], n: int) -> Gra
     bounds = np.concatenate([[0], np.cumsum(many)])
     begins = np.arange(bounds[-1]) + np.repeat(offsets[:-1] - bounds[:-1], many)
     ends = np.minimum(begins + n, np.repeat(offsets[1:], many))
-    return Grams(scrambled(_polynomial(hashes, begins, ends)), bounds)
+    return Grams(hashed(hashes, begins, ends), bounds)
 
 
-def batches(texts: Sequence[str]) -> Iterator[range]:
+def hashed(
+    values: NDArray[np.uint64], begins: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """(stretches,): Σ values[begin + k] · Bᵏ of each stretch from a begin to its end, modulo 2⁶⁴, scrambled.
+    B is odd, so that it can be divided by."""
+    powers, inverse = _powers(_room(len(values)))
+    sums = np.zeros(len(values) + 1, np.uint64)
+    np.cumsum(values * powers[: len(values)], out=sums[1:])
+    return scrambled((sums[ends] - sums[begins]) * inverse[begins])
+
+
+def scrambled(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A bijection of 64 bits in which every bit depends on every other (Steele et al., 2014, SplitMix)."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+def _batches(texts: Sequence[str]) -> Iterator[range]:
     """`texts` in groups of about `PIECE` characters; a text that is longer is a group of its own."""
     begin, size = 0, 0
     for i, text in enumerate(texts):
@@ -140,22 +203,43 @@ def batches(texts: Sequence[str]) -> Iterator[range]:
         yield range(begin, len(texts))
 
 
-def pieces(text: str) -> Iterator[tuple[int, str]]:
-    """A text in pieces of at most `PIECE` characters and where they begin, cut at blanks if there are any."""
+def _pieces_of(text: str, overlap: int) -> Iterator[Words]:
+    """The words of one long text; the last words of a piece are carried into the next."""
+    carried, told = words([""]), False
+    for begin, piece in pieces(text):
+        found = words([piece])
+        found = found._replace(begins=found.begins + begin, ends=found.ends + begin)
+        whole = _joined(carried, found)
+        if len(whole.hashes) > overlap and len(found.hashes):
+            yield whole
+            told = True
+            keep = len(whole.hashes) - overlap
+            whole = Words(whole.hashes[keep:], np.array([0, overlap]), *(part[keep:] for part in whole[2:]))
+        carried = whole
+    if not told:
+        yield carried
+
+
+def _joined(first: Words, second: Words) -> Words:
+    hashes, _, begins, ends, halves = (np.concatenate(both) for both in zip(first, second, strict=True))
+    return Words(hashes, np.array([0, len(hashes)]), begins, ends, halves)
+
+
+def pieces(text: str, blanks: Sequence[str] = (" ", "\n")) -> Iterator[tuple[int, str]]:
+    """A text in pieces of at most `PIECE` characters and where they begin, cut behind white space that begins
+    with one of `blanks`, if there is any."""
     begin = 0
     while len(text) - begin > PIECE:
-        end = max(text.rfind(blank, begin + 1, begin + PIECE) for blank in " \n")
-        end = end if end > begin else begin + PIECE
+        last = begin + PIECE
+        found = [(at, blank) for blank in blanks if (at := text.rfind(blank, begin + 1, last)) > 0]
+        end = last
+        if found:
+            at, blank = max(found)
+            behind = text[at + len(blank) : last]
+            end = last - len(behind.lstrip())
         yield begin, text[begin:end]
         begin = end
     yield begin, text[begin:]
-
-
-def scrambled(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A bijection of 64 bits in which every bit depends on every other (Steele et al., 2014, SplitMix)."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
 
 
 def _runs(kind: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -165,17 +249,6 @@ def _runs(kind: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]
     begin[1:] &= ~letter[:-1]
     end[:-1] &= ~letter[1:]
     return np.flatnonzero(begin | alone), np.flatnonzero(end | alone) + 1
-
-
-def _polynomial(
-    values: NDArray[np.uint64], begins: NDArray[np.int64], ends: NDArray[np.int64]
-) -> NDArray[np.uint64]:
-    """Σ values[begin + k] · Bᵏ of each stretch from a begin to its end, modulo 2⁶⁴. B is odd, so that it can
-    be divided by."""
-    powers, inverse = _powers(_room(len(values)))
-    sums = np.zeros(len(values) + 1, np.uint64)
-    np.cumsum(values * powers[: len(values)], out=sums[1:])
-    return (sums[ends] - sums[begins]) * inverse[begins]
 
 
 def _room(length: int) -> int:

@@ -8,7 +8,7 @@ workers there were.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +39,8 @@ class TokenPlan:
     columns: tuple[str, ...]
     """Of the shards, beside the ids."""
     labels: tuple[str, ...]
+    origins: tuple[str, ...]
+    """Names of the sources."""
     share: float
     """Of the texts, on how many bytes per token are measured by script."""
 
@@ -53,6 +55,8 @@ class Measured(NamedTuple):
     """Tokens that stand for what the vocabulary does not hold."""
     lost: tuple[tuple[int, int], ...] = ((0, 0),) * len(SPLITS)
     """Of each split: unknown tokens, and the bytes they stand for."""
+    origins: tuple[tuple[str, Counts], ...] = ()
+    """What there is of each source, by its name."""
 
     def __add__(self, other: "Measured") -> "Measured":  # type: ignore[override]
         return Measured(
@@ -60,7 +64,14 @@ class Measured(NamedTuple):
             self.changed + other.changed,
             self.unknown + other.unknown,
             tuple((a + c, b + d) for (a, b), (c, d) in zip(self.lost, other.lost, strict=True)),
+            tuple(_added(dict(self.origins), other.origins).items()),
         )
+
+
+def _added(counts: dict[str, Counts], more: Iterable[tuple[str, Counts]]) -> dict[str, Counts]:
+    for name, each in more:
+        counts[name] = counts.get(name, Counts()) + each
+    return counts
 
 
 def tokenise_task(
@@ -163,7 +174,9 @@ class _Writing:
         digest = hashlib.blake2b(text[:4096].encode(), digest_size=4).digest()
         if int.from_bytes(digest, "big") / 2**32 < self._plan.share:
             self._scripts.add(text[: 1 << 20], tokenizer)
-        found = Measured(splits=_at(kept.split, counts, Counts()))
+        names = self._plan.origins
+        origins = ((names[kept.origin], counts),) if 0 <= kept.origin < len(names) else ()
+        found = Measured(splits=_at(kept.split, counts, Counts()), origins=origins)
         if tokenizer.lossless:
             return found
         if tokenizer.decode(ids) != text:
@@ -198,9 +211,14 @@ def measured(folders: Sequence[Path]) -> tuple[Measured, Scripts]:
     total, scripts = Measured(splits=(Counts(),) * len(SPLITS)), Scripts()
     for folder in folders:
         table = json.loads((folder / "measured.json").read_bytes())
-        splits, changed, unknown, lost = table["measured"]
-        counts = tuple(Counts(*each) for each in splits)
-        total += Measured(counts, Counts(*changed), unknown, tuple(map(tuple, lost)))
+        splits, changed, unknown, lost, origins = table["measured"]
+        total += Measured(
+            tuple(Counts(*each) for each in splits),
+            Counts(*changed),
+            unknown,
+            tuple((tokens, size) for tokens, size in lost),
+            tuple((name, Counts(*each)) for name, each in origins),
+        )
         scripts.add_state(table["scripts"])
     return total, scripts
 

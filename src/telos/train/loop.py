@@ -119,7 +119,8 @@ class Trainer:
             network.recompute = settings.compute.recompute
         self.device = next(self.models["main"].parameters()).device
         self.optimizer = settings.optimizer.build(parameter_groups(self.trained(), self.settled.decay))
-        self.state = RunState(precision=resolved(settings.compute.precision, self.device), batch=plan.batch)
+        precision = resolved(settings.compute.precision, self.device)
+        self.state = RunState(precision=precision, batch=plan.batch, passes=plan.passes)
         self.periodic: list[tuple[int, Callable[[Trainer], None]]] = []
         """More to do now and then: (every so many steps, what), in order, after evaluation and checkpoint."""
         self._carried: dict[int, Any] = {}
@@ -165,7 +166,9 @@ class Trainer:
         restore_optimizer(self.optimizer, names, saved.tensors["optimizer"], saved.state["optimizer"])
         self.state = RunState.of(saved.state["run"])
         self.state.batch = self.state.batch or self.plan.batch
-        self.plan = replace(self.plan, batch=self.state.batch)  # whatever a larger budget would take
+        self.state.passes = self.state.passes or self.plan.passes
+        # as the run began, whatever a larger budget would take
+        self.plan = replace(self.plan, batch=self.state.batch, passes=self.state.passes)
         carried, tensors = saved.state["carried"], saved.tensors["carried"]
         self._carried = {int(k): unflattened(s, tensors, self.device) for k, s in carried.items()}
 

@@ -1,5 +1,6 @@
 """The settings of training."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -11,7 +12,7 @@ from telos.errors import ConfigError
 from telos.optim._base import Optimizer
 from telos.optim._schedule import ScheduleSettings
 from telos.tokenizer import Tokenizer
-from telos.train.defaults import rows
+from telos.train.defaults import passes, rows
 from telos.train.log import LogSettings
 
 __all__ = ["BudgetSettings", "ComputeSettings", "TrainSettings", "WatchSettings"]
@@ -115,13 +116,14 @@ class TrainSettings(Settings):
         seed: int,
         gives: frozenset[str],
         tokens: int = 0,
+        sources: tuple[str, ...] = (),
     ) -> LoaderPlan:
-        """The loader's plan, for a text of so many tokens (0: not known) and a model that gives these
-        capabilities.
+        """The loader's plan, for a text of so many tokens (0: not known), from sources of these names, and a
+        model that gives these capabilities.
 
         Raises:
-            ConfigError: state is to be carried by a model that has none, or a step has fewer rows than shall
-            go through the model at once.
+            ConfigError: state is to be carried by a model that has none, a step has fewer rows than shall go
+            through the model at once, or the sources cannot be mixed as the settings say.
         """
         if self.loader.carry and "carries" not in gives:
             raise ConfigError(
@@ -132,7 +134,7 @@ class TrainSettings(Settings):
         at_once = 0 if self.compute.micro_batch == "auto" else self.compute.micro_batch
         if at_once > batch:
             raise ConfigError(f"train: {_too_many(at_once, batch)}")
-        return LoaderPlan(
+        plan = LoaderPlan(
             corpus=corpus,
             objective=objective,
             tokenizer=tokenizer,
@@ -142,7 +144,11 @@ class TrainSettings(Settings):
             seed=seed,
             packed="packed" in gives,
             settings=self.loader,
+            sources=sources,
         )
+        if self.loader.mix is None or not self.loader.mix.needs_length:
+            return plan
+        return replace(plan, passes=passes(self.budget, plan))
 
 
 def _too_many(rows: int, batch: int) -> str:

@@ -68,6 +68,8 @@ class RunState:
     step: int = 0
     batch: int = 0
     """Rows in a step; 0 for as many as the recipe says."""
+    passes: float = 0.0
+    """How long the run was to be when it began, in passes over the text; 0 where nothing hangs on it."""
     place: Place = field(default_factory=Place)
     epochs: float = 0.0
     """Epochs done, with the share of the one that is under way."""

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from telos.batch import Document
 from telos.data.filters._base import Filter
-from telos.data.filters._words import BLANK, IDEOGRAPH, Words, words_of
+from telos.data.filters._words import IDEOGRAPH, Words, words_of
 
 __all__ = ["Chinese"]
 
@@ -21,7 +21,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 _LOST: Final = re.compile("[\ufffd\ue000-\uf8ff\x80-\x84\x86-\x9f]+|[锟斤拷]{3,}|烫{3,}|屯{3,}")
 _MISREAD: Final = re.compile("[锛銆鐨涓鍦浜鏄鎴浠鍒鍙璇鏈瀹鍥鏃鐢绗闂]")
-_SUSPECT: Final = re.compile("[\ufffd\ue000-\uf8ff\x80-\x84\x86-\x9f锟斤拷烫屯锛銆鐨涓鍦浜鏄鎴浠鍒鍙璇鏈瀹鍥鏃鐢绗闂]")
+_SUSPECT: Final = re.compile(
+    "[\ufffd\ue000-\uf8ff\x80-\x84\x86-\x9f锟斤拷烫屯锛銆鐨涓鍦浜鏄鎴浠鍒鍙璇鏈瀹鍥鏃鐢绗闂]"
+)
 _WIDE: Final = re.compile("[０-９Ａ-Ｚａ-ｚ]+")
 _MANY: Final = 0.05
 
@@ -39,13 +41,13 @@ class Chinese(Filter):
 
     def judge(self, document: Document, text: str) -> str | None:
         words = words_of(text)
-        solid = len(text) - words.count(BLANK)
-        if not solid or words.count(IDEOGRAPH) - _kana(words) < self.han * solid:
+        solid = words.solid
+        if not solid or (words.count(IDEOGRAPH) - _kana(words)) / solid < self.han:
             return "chinese: few Chinese characters"
-        if _SUSPECT.search(text) and _garbled(text, solid) > self.garbled * solid:
+        if _SUSPECT.search(text) and _garbled(text, solid) / solid > self.garbled:
             return "chinese: garbled"
         wide = sum(map(len, _WIDE.findall(text)))
-        return "chinese: full-width" if wide > self.wide * solid else None
+        return "chinese: full-width" if wide / solid > self.wide else None
 
 
 def _kana(words: Words) -> int:
@@ -60,4 +62,4 @@ def _garbled(text: str, solid: int) -> int:
     own right, though rare ones: they count, all around them too, where they are many."""
     lost = sum(len(run) for run in _LOST.findall(text))
     misread = len(_MISREAD.findall(text))
-    return solid if misread > _MANY * solid else lost
+    return solid if misread / solid > _MANY else lost

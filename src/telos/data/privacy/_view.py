@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 __all__ = ["TAG", "Spot", "View"]
 
@@ -19,12 +18,19 @@ Spot = tuple[int, int, int]
 """Where digits stand together, with separators between them at most: begin, end, number of digits."""
 
 _WIDE = re.compile("[\uff10-\uff19\uff20-\uff3a\uff41-\uff5a]")
+_FOLDABLE = re.compile(
+    "[\uff02-\uff0b\uff0d-\uff1a\uff1c-\uff1e\uff20-\uff5e\u00a0\u202f\u3000\u2010-\u2014\u2212]"
+)
+"""What is looked for in ASCII: all of full width but the comma, the semicolon and the marks of sentences."""
 _ELSE = {0x00A0: 0x20, 0x202F: 0x20, 0x3000: 0x20, 0x2212: 0x2D}
 _SEPARATORS = (
     " .()/\\-" + "\u00a0\u202f\u3000\u2010\u2011\u2012\u2013\u2014\u2212\uff08\uff09\uff0d\uff0e\uff0f"
 )
 _DIGITS_TOGETHER = re.compile(rf"[0-9](?:[{re.escape(_SEPARATORS)}]{{0,3}}+[0-9]){{5,}}+")
+_MAYBE = re.compile(rb"[0-9](?:[ .()/\-?\xa0]{0,3}+[0-9]){5,}+")
+"""The same of `View.bytes`, where `?` may be a separator or not."""
 _FEWEST = 6
+_NO_DIGITS = bytes(code for code in range(256) if not 48 <= code < 58)
 _IS_DIGIT = bytes(48 <= code < 58 for code in range(256))
 _IS_WORD = bytes(code < 128 and (chr(code).isalnum() or chr(code) in "_-.") for code in range(256))
 _WORD = re.compile(r"[\w.\-]+", re.ASCII)
@@ -41,17 +47,21 @@ class View:
         if not text.isascii() and b"???" in self.bytes and _has_wide(text):
             text = _fold(text)
             self.bytes = text.encode("latin-1", "replace")
-        self._text = text
+        self.raw = text
+        """The text, its letters and digits of full width as those of ASCII."""
+        self._windows: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        self.digits = len(self.bytes.translate(None, _NO_DIGITS))
+        """How many digits are in it."""
 
     @cached_property
     def text(self) -> str:
         """The text with full-width letters, digits and punctuation, dashes and blanks as those of ASCII."""
-        return self._text if self._text.isascii() else _fold(self._text)
+        return self.raw if self.raw.isascii() or not _FOLDABLE.search(self.raw) else _fold(self.raw)
 
     @cached_property
     def tags(self) -> list[tuple[int, int]]:
         """Where something has been replaced already."""
-        return [found.span() for found in TAG.finditer(self._text)] if "[" in self._text else []
+        return [found.span() for found in TAG.finditer(self.raw)] if "[" in self.raw else []
 
     def before(self, place: int, reach: int = 32) -> str:
         """The characters before `place`, lower-case."""
@@ -67,15 +77,30 @@ class View:
         return list(self._spots())
 
     def _spots(self) -> Iterator[Spot]:
+        if self.digits < _FEWEST:
+            return
         digits = np.flatnonzero(np.frombuffer(self.bytes.translate(_IS_DIGIT), np.bool_))
-        apart = _FEWEST + 3 * (_FEWEST - 1)
-        dense = np.flatnonzero(digits[_FEWEST - 1 :] - digits[: 1 - _FEWEST] < apart)
+        apart = digits[_FEWEST - 1 :] - digits[: 1 - _FEWEST]
         done = 0
-        for first, last in _merged(digits[dense], digits[dense + _FEWEST - 1] + 1):
-            for found in _DIGITS_TOGETHER.finditer(self.text, max(first, done), last):
-                done = found.end()
-                first_digit, last_digit = np.searchsorted(digits, found.span())
-                yield found.start(), done, int(last_digit - first_digit)
+        for place in digits[np.flatnonzero(apart < _FEWEST + 3 * (_FEWEST - 1))].tolist():
+            if place >= done and (maybe := _MAYBE.match(self.bytes, place)):
+                done = maybe.end()
+                for found in _DIGITS_TOGETHER.finditer(self.text, place, done):
+                    begin, end = found.span()
+                    yield begin, end, len(self.bytes[begin:end].translate(None, _NO_DIGITS))
+
+    def windows(self, least: int, reach: int) -> list[tuple[int, int]]:
+        """From `reach` before to `reach` behind each spot of `least` digits; windows that touch are one."""
+        if (least, reach) not in self._windows:
+            windows: list[tuple[int, int]] = []
+            for begin, end, digits in self.spots:
+                if digits >= least:
+                    begin, end = max(0, begin - reach), end + reach
+                    if windows and begin <= windows[-1][1]:
+                        begin = windows.pop()[0]
+                    windows.append((begin, end))
+            self._windows[least, reach] = windows
+        return self._windows[least, reach]
 
     @cached_property
     def long_words(self) -> list[tuple[int, int]]:
@@ -110,11 +135,3 @@ def _fold(text: str) -> str:
     for other, plain in _ELSE.items():
         codes[codes == other] = plain
     return codes.tobytes().decode("utf-32-le", "surrogatepass")
-
-
-def _merged(begins: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Intervals in order, those that touch as one."""
-    if len(begins):
-        new = np.flatnonzero(begins[1:] > ends[:-1]) + 1
-        firsts, lasts = begins[np.r_[0, new]], ends[np.r_[new - 1, len(ends) - 1]]
-        yield from zip(firsts.tolist(), lasts.tolist(), strict=True)

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 from telos.data.privacy._base import AFTER, BEFORE, Number, Span
 from telos.data.privacy._checks import date, iso7064_11_2, luhn
 from telos.data.privacy._view import View
-from telos.data.privacy._words import IDENTITY, OTHER, said
+from telos.data.privacy._words import IDENTITY, denied, said
 
 __all__ = ["ChinaId"]
 
@@ -51,4 +51,4 @@ class ChinaId(Number):
 def _likely(view: View, found: re.Match[str], number: str) -> bool:
     """15 digits are often something else: a card, a device, an order."""
     said_so = said(view, found.start(), IDENTITY)
-    return said_so or not (luhn(number) or said(view, found.start(), OTHER))
+    return said_so or not (luhn(number) or denied(view, found.start()))

@@ -39,7 +39,8 @@ class Email(Kind):
 
     def spans(self, view: View) -> Iterator[Span]:
         """See `Kind.spans`."""
-        found = sorted({span for at in _AT for span in _around(view, at)})
+        wanted = _AT if b" dot " in view.bytes or b" DOT " in view.bytes else _AT[:-2]
+        found = sorted({span for at in wanted for span in _around(view, at)})
         end = 0
         for span in found:
             if span[0] >= end:
@@ -55,10 +56,17 @@ class Email(Kind):
         return f"user{number % 10**7}@example.com"
 
 
+_IS_LOCAL = bytes(chr(code).isalnum() or chr(code) in "_%+'-" for code in range(256))
+"""Whether a byte may stand before `@`: most that do not spare a longer look."""
+
+
 def _around(view: View, at: str) -> Iterator[Span]:
     place = view.bytes.find(at.encode())
     while place >= 0:
-        span = _plain(view, place) if at == "@" else _spelled(view, place, place + len(at))
+        if at != "@":
+            span = _spelled(view, place, place + len(at))
+        else:
+            span = _plain(view, place) if _IS_LOCAL[view.bytes[place - 1]] else None
         if span:
             yield span
         place = view.bytes.find(at.encode(), place + 1)

@@ -13,8 +13,8 @@ __all__ = ["FranceId"]
 class FranceId(Number):
     """13 characters and a key of two, in one piece or `2 55 08 14 168 025 38`; Corsica has 2A and 2B."""
 
-    priority: ClassVar[int] = 45
-    least: ClassVar[int] = 6
+    priority: ClassVar[int] = 55
+    least: ClassVar[int] = 8
     reach: ClassVar[int] = 14
     pattern: ClassVar[re.Pattern[str]] = re.compile(
         BEFORE

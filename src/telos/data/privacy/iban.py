@@ -25,7 +25,7 @@ class Iban(Number):
     """An account number in one piece or in groups of four."""
 
     priority: ClassVar[int] = 70
-    least: ClassVar[int] = 6
+    least: ClassVar[int] = 8
     reach: ClassVar[int] = 40
     pattern: ClassVar[re.Pattern[str]] = re.compile(BEFORE + r"[A-Z]{2}[ ]?[0-9]{2}(?:[ \-]?[0-9A-Z]){11,29}")
 

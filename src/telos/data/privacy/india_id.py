@@ -6,7 +6,7 @@ from typing import ClassVar, final
 from telos.data.privacy._base import AFTER, BEFORE, Number, Span
 from telos.data.privacy._checks import digits_of, verhoeff
 from telos.data.privacy._view import View
-from telos.data.privacy._words import IDENTITY, OTHER, said
+from telos.data.privacy._words import IDENTITY, denied, said
 
 __all__ = ["IndiaId"]
 
@@ -24,5 +24,5 @@ class IndiaId(Number):
     def check(self, view: View, found: re.Match[str]) -> Span | None:
         """Its check digit, and the words before."""
         said_so = said(view, found.start(), IDENTITY)
-        likely = said_so or (found[1] and not said(view, found.start(), OTHER))
+        likely = said_so or (found[1] and not denied(view, found.start()))
         return found.span() if likely and verhoeff(digits_of(found[0])) else None

@@ -19,7 +19,9 @@ _V4 = re.compile(
     r"(?<![0-9A-Za-z_.])(?<![A-Za-z0-9]-)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9A-Za-z_]|-[A-Za-z]|\.[0-9A-Za-z])"
 )
 _IN_V6 = re.compile(rb":[0-9A-Fa-f]{0,4}:")
-_V6 = re.compile(r"(?<![0-9A-Za-z_:.])[0-9A-Fa-f:.]{4,45}(?![0-9A-Za-z_:])")
+_V6 = re.compile(
+    r"(?<![0-9A-Za-z_.])(?<![0-9A-Fa-f:]:)(?:[0-9A-Fa-f]|::)[0-9A-Fa-f:.]{3,44}(?![0-9A-Za-z_:])"
+)
 _DOCUMENTATION = [
     ipaddress.ip_network(net)
     for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20")
@@ -39,7 +41,8 @@ _ADDRESS = re.compile(
 class Ip(Kind):
     """An address of a machine."""
 
-    priority: ClassVar[int] = 10
+    priority: ClassVar[int] = 25
+    least: ClassVar[int] = 1
 
     def spans(self, view: View) -> Iterator[Span]:
         """See `Kind.spans`."""
@@ -86,13 +89,15 @@ def _end_of_address(view: View, found: re.Match[str]) -> int:
     if isinstance(address, ipaddress.IPv6Address):
         good = any(address in network for network in _PERSONAL_V6)
     else:
-        good = _points_at_someone(address) and not _is_version(view, found.start(), text)
+        good = _is_host(view, address, found.end()) and not _is_version(view, found.start(), text)
     return found.start() + len(text) if good else 0
 
 
-def _points_at_someone(address: ipaddress.IPv4Address) -> bool:
-    first = int(address) >> 24
-    return 0 < first < 224 and first != 127
+def _is_host(view: View, address: ipaddress.IPv4Address, end: int) -> bool:
+    """Not this host, multicast, a mask, or a network such as `10.0.0.0` or `192.168.1.0/24`."""
+    first, network = int(address) >> 24, int(address) & 255 == 0
+    slash = network and re.match("/[0-9]", view.text[end : end + 2])
+    return 0 < first < 224 and first != 127 and not slash and int(address) & 0xFFFF != 0
 
 
 def _is_version(view: View, begin: int, text: str) -> bool:

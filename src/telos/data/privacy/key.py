@@ -45,8 +45,8 @@ class Key(Kind):
 
     def spans(self, view: View) -> Iterator[Span]:
         """See `Kind.spans`."""
-        found = [*_private_keys(view), *(span for run in view.long_words for span in _tokens(view, *run))]
-        yield from sorted(found)
+        runs = view.long_words if view.digits else []
+        yield from sorted([*_private_keys(view), *(span for run in runs for span in _tokens(view, *run))])
 
     def same(self, found: str) -> str:
         """The key as it is."""
@@ -80,7 +80,9 @@ def _is_random(key: str) -> bool:
 
 def _private_keys(view: View) -> Iterator[Span]:
     """From the first line to the last, or as far as the characters of a key go."""
-    place = 0 if b"-----BEGIN " in view.bytes else len(view.text)
+    if b"-----BEGIN " not in view.bytes:
+        return
+    place = 0
     while begin := _BEGIN.search(view.text, place):
         body = _BODY.match(view.text, begin.end())
         assert body

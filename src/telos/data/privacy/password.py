@@ -24,6 +24,8 @@ _PLACEHOLDER = re.compile(
     r"|passwd|secret|token|none|null|undefined)[a-z_]*$|env\.|os\.|self\.|[a-z_]+\.[a-z_.]+$|https?:|/",
     re.IGNORECASE,
 )
+_ENDS = frozenset(b"dDyYnNtTeElLsS?_0123456789")
+"""How words for passwords end; `?` is a Chinese character."""
 _CHINESE = re.compile("(?:密码|口令|密碼|密钥)(?:[：:]|是|为|為|\\s)")
 _TOLD = re.compile(r"(?<![a-z])(?:password|passcode|passphrase) (?:is|was) ", re.IGNORECASE)
 
@@ -50,22 +52,23 @@ class Password(Kind):
 
 def _places(view: View) -> list[int]:
     """Where a value may begin: at signs of assignment, and after a word for a password."""
-    found = {place for sign in (b"=", b":") for place in _every(view.bytes, sign)}
-    if b"??" in view.bytes:
-        found |= (
-            {hit.end() - 1 for hit in _CHINESE.finditer(view.text)}
-            if "密" in view.text or "口令" in view.text
-            else set()
-        )
-    if b"assw" in view.bytes or b"assphrase" in view.bytes:
+    found = {*_after(view.bytes, b"="), *_after(view.bytes, b":")}
+    if b"??" in view.bytes and ("密" in view.raw or "口令" in view.raw):
+        found |= {hit.end() - 1 for hit in _CHINESE.finditer(view.text)}
+    if b"assw" in view.bytes or b"assphrase" in view.bytes or b"asscode" in view.bytes:
         found |= {hit.end() - 1 for hit in _TOLD.finditer(view.text)}
     return sorted(found)
 
 
-def _every(data: bytes, sign: bytes) -> Iterator[int]:
-    place = data.find(sign)
+def _after(data: bytes, sign: bytes) -> Iterator[int]:
+    """Places of `sign` after a letter that such words end with, perhaps in quotes or before a blank."""
+    place = data.find(sign, 2)
     while place >= 0:
-        yield place
+        before = data[place - 1]
+        if before in _ENDS or (
+            before in b" \"'`" and (data[place - 2] in _ENDS or data[place - 2] in b"\"'`")
+        ):
+            yield place
         place = data.find(sign, place + 1)
 
 
@@ -80,7 +83,7 @@ def _value(view: View, place: int) -> Span | None:
     quote, value, after = found.groups()
     quoted = bool(quote) and after in ('"', "'", "`", "”")
     if not quoted:
-        value = value.rstrip(".:!?")
+        value = value.rstrip(".:?")
     good = _is_password(value, quoted, after) if named[1] else _is_secret(value)
     return (found.start(2), found.start(2) + len(value)) if good else None
 

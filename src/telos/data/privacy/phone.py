@@ -28,7 +28,7 @@ _COUNTRIES = frozenset(_TABLE.split()) | {
 _DATE = re.compile(
     r"[0-9]{1,2}([./\-])[0-9]{1,2}\1(?:19|20)[0-9]{2}|(?:19|20)[0-9]{2}([./\-])[0-9]{1,2}\2[0-9]{1,2}"
 )
-_START = re.compile(BEFORE + r"(?:\+ ?|\( ?\+?)?[0-9]")
+_START = re.compile(BEFORE + r"(?:\+|(?<!\+)\( ?\+?|(?<!\+))[0-9]")
 _LIKE_MOBILE = ((11,), (3, 4, 4), (3, 8), (7, 4), (3, 3, 5), (5, 6))
 _LIKE_TRUNK = (
     (3, 4, 4),
@@ -106,7 +106,7 @@ def _any(text: str, said_so: bool) -> bool:
 
 
 _FORMS = (
-    _form(r"(?:\( ?)?\+ ?[1-9](?:[ .\-/()]{0,2}[0-9]){7,14}", _international, alone=True),
+    _form(r"\(?\+[1-9](?:[ .\-/()]{0,2}[0-9]){7,14}", _international, alone=True),
     _form(r"00 ?[1-9](?:[ .\-/()]{0,2}[0-9]){8,14}", _international),
     _form(r"(?:\(?86\)?[ \-]?)?1[ \-]?[3-9](?:[ \-]?[0-9]){9}", _mobile),
     _form(
@@ -128,12 +128,13 @@ class Phone(Kind):
     """A telephone number; not one of the range 555-0100 … 555-0199, which is reserved for fiction."""
 
     priority: ClassVar[int] = 20
+    least: ClassVar[int] = 7
 
     def spans(self, view: View) -> Iterator[Span]:
         """See `Kind.spans`."""
         place = 0
         for begin, end, digits in view.spots:
-            if digits < 7:
+            if digits < self.least:
                 continue
             place = max(place, begin - 4, 0)
             while start := _START.search(view.text, place, end):
@@ -153,13 +154,15 @@ class Phone(Kind):
 
 
 def _number(view: View, begin: int) -> Span | None:
+    matches = [(form, found) for form in _FORMS if (found := form.pattern.match(view.text, begin))]
+    if not matches:
+        return None
     said_so = said(view, begin, PHONE, OTHER)
     denied = not said_so and (said(view, begin, OTHER) or said(view, begin, IDENTITY))
-    for form in _FORMS:
-        found = form.pattern.match(view.text, begin)
-        if not found or (denied and not form.alone) or not form.fits(found[0], said_so):
+    for form, found in matches:
+        if (denied and not form.alone) or not form.fits(found[0], said_so):
             continue
-        if said_so or (not _in_a_row(view, found) and not is_amount(view, begin, found.end())):
+        if not is_amount(view, begin, found.end()) and (said_so or not _in_a_row(view, found)):
             return begin, found.end()
     return None
 

@@ -6,7 +6,7 @@ from typing import ClassVar, final
 from telos.data.privacy._base import AFTER, BEFORE, Number, Span
 from telos.data.privacy._checks import digits_of
 from telos.data.privacy._view import View
-from telos.data.privacy._words import IDENTITY, OTHER, said
+from telos.data.privacy._words import denied
 
 __all__ = ["SpainId"]
 
@@ -25,5 +25,4 @@ class SpainId(Number):
         """X, Y, Z count as 0, 1, 2 before the digits."""
         first = {"X": "0", "Y": "1", "Z": "2"}.get(found[0][0], "")
         good = "TRWAGMYFPDXBNJZSQVHLCKE"[int(first + digits_of(found[0])) % 23] == found[0][-1]
-        denied = said(view, found.start(), OTHER) and not said(view, found.start(), IDENTITY)
-        return found.span() if good and not denied else None
+        return found.span() if good and not denied(view, found.start()) else None

@@ -5,7 +5,7 @@ from typing import ClassVar, final
 
 from telos.data.privacy._base import AFTER, BEFORE, Number, Span
 from telos.data.privacy._view import View
-from telos.data.privacy._words import IDENTITY, OTHER, said
+from telos.data.privacy._words import denied
 
 __all__ = ["TaiwanId"]
 
@@ -26,5 +26,4 @@ class TaiwanId(Number):
         tens, ones = divmod(10 + _PLACES.index(found[0][0]), 10)
         rest = zip(found[0][1:], (8, 7, 6, 5, 4, 3, 2, 1, 1), strict=True)
         total = tens + 9 * ones + sum(int(digit) * weight for digit, weight in rest)
-        denied = said(view, found.start(), OTHER) and not said(view, found.start(), IDENTITY)
-        return found.span() if total % 10 == 0 and not denied else None
+        return found.span() if total % 10 == 0 and not denied(view, found.start()) else None

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 
 from telos.data.privacy._base import AFTER, BEFORE, Number, Span
 from telos.data.privacy._view import View
-from telos.data.privacy._words import IDENTITY, OTHER, said
+from telos.data.privacy._words import denied
 
 __all__ = ["UkNino"]
 
@@ -17,7 +17,7 @@ __all__ = ["UkNino"]
 class UkNino(Number):
     """`AB123456C` or `AB 12 34 56 C`."""
 
-    priority: ClassVar[int] = 31
+    priority: ClassVar[int] = 33
     least: ClassVar[int] = 6
     pattern: ClassVar[re.Pattern[str]] = re.compile(
         BEFORE
@@ -28,5 +28,4 @@ class UkNino(Number):
 
     def check(self, view: View, found: re.Match[str]) -> Span | None:
         """Unless a word before says that it is something else."""
-        denied = said(view, found.start(), OTHER) and not said(view, found.start(), IDENTITY)
-        return None if denied else found.span()
+        return None if denied(view, found.start()) else found.span()

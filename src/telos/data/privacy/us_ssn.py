@@ -5,11 +5,9 @@ from typing import ClassVar, final
 
 from telos.data.privacy._base import AFTER, BEFORE, Number, Span
 from telos.data.privacy._view import View
-from telos.data.privacy._words import OTHER, said
+from telos.data.privacy._words import SOCIAL_SECURITY, denied, said
 
 __all__ = ["UsSsn"]
-
-_SAID = re.compile(r"(?<![a-z_])(?:ssn|social security|soc\.? sec|social)(?![a-z\]])")
 
 
 @final
@@ -28,8 +26,8 @@ class UsSsn(Number):
 
     def check(self, view: View, found: re.Match[str]) -> Span | None:
         """By its hyphens, or the word before."""
-        said_so = said(view, found.start(), _SAID)
-        good = said_so or (found[1] == "-" and not said(view, found.start(), OTHER))
+        said_so = said(view, found.start(), SOCIAL_SECURITY)
+        good = said_so or (found[1] == "-" and not denied(view, found.start()))
         return found.span() if good else None
 
     def stand_in(self, found: str, number: int) -> str:
