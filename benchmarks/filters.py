@@ -38,6 +38,8 @@ from telos.data.settings import CleanSettings
 from telos.doctor import hardware
 
 GOPHER: tuple[Filter, ...] = (Length(), Symbols(), StopWords(languages=("en",)), Repetition())
+MANY = 500
+"""Documents of each language, at most."""
 STOP = ("the", "be", "to", "of", "and", "that", "have", "with")
 PEER = """
 import json, sys, time
@@ -81,16 +83,16 @@ def main() -> None:
 
 
 def documents(path: Path, size: int) -> list[str]:
-    """At most 1,000 pieces of about `size` characters."""
+    """At most `MANY` pieces of about `size` characters."""
     pieces, text = [], ""
     with lzma.open(path, "rt", encoding="utf-8") as file:
         for line in file:
             record = json.loads(line)
             text += (record["text"] if "text" in record else "\n".join(record["lines"])) + "\n\n"
-            while len(text) >= size and len(pieces) < 1000:
+            while len(text) >= size and len(pieces) < MANY:
                 pieces.append(text[:size])
                 text = text[size:]
-            if len(pieces) == 1000:
+            if len(pieces) == MANY:
                 break
     return pieces
 

@@ -238,6 +238,8 @@ def slowly(rule: Repetition, text: str) -> str | None:
     limits=st.lists(st.floats(0, 0.6), min_size=9, max_size=9),
 )
 @example(words=["a"] * 12, limits=[1.0] * 9)
+@example(words=[*numbered(10), "x", "y", *numbered(10)], limits=[1.0] * 8 + [0.05])
+@example(words=["d", "e", "x1", "ccc,", "bb", "y1", "d", "e", "z1", "ccc,", "bb"], limits=[0.3] + [1.0] * 8)
 def test_fast_and_slow_rules_agree(words, limits):
     rule = only(top=tuple(limits[:3]), duplicated=tuple(limits[3:]))
     text = " ".join(words)
