@@ -142,6 +142,7 @@ LEFT = {
         "h * 69069 + 907133923",
         "1 3 8 1 2 3 4 5 6 7 8",
         "01.02.2003 1234",
+        "call = 13.171875",
     ],
     "china_id": [
         "110105194912310021",
@@ -187,6 +188,7 @@ LEFT = {
         "2001:db8::1",
         "::1",
         "dead::beef",
+        "fe80::/10",
     ],
     "key": [
         "AKIAIOSFODNN7EXAMPLE",
@@ -202,6 +204,8 @@ LEFT = {
         "密码：请输入八位",
         "password = '${SECRET}'",
         "key: value12345",
+        "embed_tokens = HiggsAudioV2Embeddings(config)",
+        "TOKEN_TYPE = 'urn:params:aws4:token-type:aws4_request'",
     ],
 }
 
@@ -293,6 +297,11 @@ def test_scrubbing_twice_is_scrubbing_once(replacement, data):
         again = scrubber.scrub(done.text)
         assert (again.text, again.counts) == (done.text, {})
         assert pickle.loads(pickle.dumps(scrubber)).scrub(one) == done
+
+
+def test_what_a_replacement_sets_free_is_found_too():
+    """The telephone number was a part of a longer number to its kind, until the account was gone."""
+    assert scrub("DE89370400440532013000-13812345678") == "[IBAN]-[PHONE]"
 
 
 @given(text=st.text())

@@ -51,7 +51,7 @@ def the_shortest_wins(monkeypatch):
     monkeypatch.setattr("telos.data.privacy._scrub._apart", lambda found, tags: apart(found[::-1], tags))
 
 
-@mutant(kills=f"{TESTS}::test_scrubbing_twice_is_scrubbing_once")
+@mutant(kills=f"{TESTS}::test_what_a_replacement_sets_free_is_found_too")
 def one_round_is_enough(monkeypatch):
     monkeypatch.setattr("telos.data.privacy._scrub._ROUNDS", 1)
 

@@ -29,6 +29,10 @@ _SEPARATORS = (
 _DIGITS_TOGETHER = re.compile(rf"[0-9](?:[{re.escape(_SEPARATORS)}]{{0,3}}+[0-9]){{5,}}+")
 _MAYBE = re.compile(rb"[0-9](?:[ .()/\-?\xa0]{0,3}+[0-9]){5,}+")
 """The same of `View.bytes`, where `?` may be a separator or not."""
+_NO_SPOT = re.compile(
+    r"[0-9]+\.[0-9]+|(?:1[0-9]|20)[0-9]{2}(?:[\-/](?:1[0-9]|20)[0-9]{2}|([\-/.])[0-9]{1,2}\1[0-9]{1,2})"
+)
+"""Decimal numbers, spans of years and dates: never a part of personal data, and common."""
 _FEWEST = 6
 _NO_DIGITS = bytes(code for code in range(256) if not 48 <= code < 58)
 _IS_DIGIT = bytes(48 <= code < 58 for code in range(256))
@@ -87,7 +91,8 @@ class View:
                 done = maybe.end()
                 for found in _DIGITS_TOGETHER.finditer(self.text, place, done):
                     begin, end = found.span()
-                    yield begin, end, len(self.bytes[begin:end].translate(None, _NO_DIGITS))
+                    if not _NO_SPOT.fullmatch(found[0]):
+                        yield begin, end, len(self.bytes[begin:end].translate(None, _NO_DIGITS))
 
     def windows(self, least: int, reach: int) -> list[tuple[int, int]]:
         """From `reach` before to `reach` behind each spot of `least` digits; windows that touch are one."""

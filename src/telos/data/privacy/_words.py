@@ -30,7 +30,7 @@ def _words(spaced: str, other: str) -> Words:
 
 
 PHONE = _words(
-    "phone phones telephone telephones mobile mob cell fax tel tels call calls called text sms dial hotline "
+    "phone phones telephone telephones mobile mob cell fax tel tels call calls called sms dial hotline "
     "contact reach ring whatsapp cellphone telefon handy téléphone tél teléfono móvil telefono cellulare"
     " telefone",
     "电话 手机 联系 热线 致电 拨打 传真 短信 座机 来电 微信 電話 手機 聯絡 傳真",

@@ -87,7 +87,8 @@ def _end_of_address(view: View, found: re.Match[str]) -> int:
     if any(address in network for network in _DOCUMENTATION):
         return 0
     if isinstance(address, ipaddress.IPv6Address):
-        good = any(address in network for network in _PERSONAL_V6)
+        host = int(address) & ((1 << 64) - 1)
+        good = host > 0 and any(address in network for network in _PERSONAL_V6)
     else:
         good = _is_host(view, address, found.end()) and not _is_version(view, found.start(), text)
     return found.start() + len(text) if good else 0

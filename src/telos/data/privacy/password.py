@@ -21,7 +21,7 @@ _VALUE = re.compile(
 )
 _PLACEHOLDER = re.compile(
     r"[*x.•_\-#]+$|(?:your|my|the|some|an?)[_\-]|\$|%[a-z(]|.*(?:example|placeholder|changeme|redacted|dummy|password"
-    r"|passwd|secret|token|none|null|undefined)[a-z_]*$|env\.|os\.|self\.|[a-z_]+\.[a-z_.]+$|https?:|/",
+    r"|passwd|secret|token|none|null|undefined)[a-z_]*$|env\.|os\.|[a-z]+:[a-z]|self\.|[a-z_]+\.[a-z_.]+$|https?:|/",
     re.IGNORECASE,
 )
 _ENDS = frozenset(b"dDyYnNtTeElLsS?_0123456789")
@@ -84,7 +84,7 @@ def _value(view: View, place: int) -> Span | None:
     quoted = bool(quote) and after in ('"', "'", "`", "”")
     if not quoted:
         value = value.rstrip(".:?")
-    good = _is_password(value, quoted, after) if named[1] else _is_secret(value)
+    good = _is_password(value, quoted, after) if named[1] else after != "(" and _is_secret(value)
     return (found.start(2), found.start(2) + len(value)) if good else None
 
 

@@ -28,6 +28,7 @@ _COUNTRIES = frozenset(_TABLE.split()) | {
 _DATE = re.compile(
     r"[0-9]{1,2}([./\-])[0-9]{1,2}\1(?:19|20)[0-9]{2}|(?:19|20)[0-9]{2}([./\-])[0-9]{1,2}\2[0-9]{1,2}"
 )
+_DECIMAL = re.compile(r"[0-9]+\.[0-9]+")
 _START = re.compile(BEFORE + r"(?:\+|(?<!\+)\( ?\+?|(?<!\+))[0-9]")
 _LIKE_MOBILE = ((11,), (3, 4, 4), (3, 8), (7, 4), (3, 3, 5), (5, 6))
 _LIKE_TRUNK = (
@@ -102,7 +103,12 @@ def _trunk(text: str, said_so: bool) -> bool:
 
 
 def _any(text: str, said_so: bool) -> bool:
-    return said_so and not _DATE.match(text) and digits_of(text)[-10:][3:8] != "55501"
+    return (
+        said_so
+        and not _DATE.match(text)
+        and not _DECIMAL.fullmatch(text)
+        and digits_of(text)[-10:][3:8] != "55501"
+    )
 
 
 _FORMS = (
