@@ -16,7 +16,7 @@ later, `tokenizers` encodes, as it does without.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -120,17 +120,31 @@ def _fastokens(file: Mapping[str, Any]) -> Way | None:
     def encode(texts: Sequence[str]) -> list[Ids]:
         raw, ends = inner.encode_batch_flat(list(texts))
         ids = np.frombuffer(raw, np.dtype("<u4")).astype(np.int64)
-        places: list[int] = np.frombuffer(ends, np.dtype("<u8")).tolist()
-        return [ids[begin:end] for begin, end in pairwise(places)]
+        return _parted(ids, np.frombuffer(ends, np.dtype("<u8")))
 
     return Way("fastokens", encode)
+
+
+def _ends(texts: Sequence[Sized]) -> Ids:
+    """Where each of several texts ends in all of them together, 0 first (n + 1,)."""
+    return np.cumsum([0, *map(len, texts)], dtype=np.int64)
+
+
+def _parted(ids: Ids, ends: NDArray[Any]) -> list[Ids]:
+    """The ids of many texts, as those of each: many short texts cost little more than a long one."""
+    return [ids[begin:end] for begin, end in pairwise(ends.tolist())]
 
 
 def _bytes(file: Mapping[str, Any]) -> Encode:
     table = np.zeros(256, np.int64)
     for piece, id in file["model"]["vocab"].items():
         table[ord(unmap(piece))] = id
-    return lambda texts: [table[np.frombuffer(text.encode(), np.uint8)] for text in texts]
+
+    def encode(texts: Sequence[str]) -> list[Ids]:
+        raw = [text.encode() for text in texts]
+        return _parted(table[np.frombuffer(b"".join(raw), np.uint8)], _ends(raw))
+
+    return encode
 
 
 def _characters(file: Mapping[str, Any]) -> Encode:
@@ -141,8 +155,8 @@ def _characters(file: Mapping[str, Any]) -> Encode:
     table[list(known)] = list(known.values())
 
     def encode(texts: Sequence[str]) -> list[Ids]:
-        codes = (np.frombuffer(text.encode("utf-32-le"), np.dtype("<u4")) for text in texts)
-        return [table[np.minimum(each, beyond)] for each in codes]
+        codes = np.frombuffer("".join(texts).encode("utf-32-le"), np.dtype("<u4"))
+        return _parted(table[np.minimum(codes, beyond)], _ends(texts))
 
     return encode
 

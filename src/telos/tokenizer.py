@@ -163,7 +163,8 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """`encode` of each, on all processors; many, the fast way where the vocabulary has one
         (`telos.encoding`)."""
-        chunks = [list(self._chunks(text)) for text in texts]
+        short = 0 if self.kind == "foreign" else CHUNK
+        chunks = [[text] if 0 < len(text) <= short else list(self._chunks(text)) for text in texts]
         parts = iter(self._encode_chunks([chunk for several in chunks for chunk in several]))
         return [_joined([next(parts) for _ in several]) for several in chunks]
 
