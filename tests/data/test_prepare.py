@@ -182,7 +182,7 @@ def test_a_build_that_was_killed_leaves_nothing_in_the_way(path, tmp_path):
     assert not leftovers(root, prepared)
 
 
-@pytest.mark.parametrize("where", ["train_tokenizer", "make_card", "_write_synced"])
+@pytest.mark.parametrize("where", ["train_tokenizer", "make_card", "write_synced", "write_shards"])
 def test_a_build_that_fails_leaves_nothing(where, path, tmp_path, monkeypatch):
     """Trap 47: wherever it fails, and the next one is whole."""
     root = tmp_path / "root"
@@ -225,6 +225,22 @@ def test_a_disk_that_cannot_take_it_is_named_and_nothing_is_left(path, tmp_path)
     assert [p.name for p in root.iterdir() if not p.name.endswith(".lock")] == []
 
 
+def test_files_that_change_while_they_are_read_are_refused(path, tmp_path, monkeypatch):
+    """The key is that of the bytes that were read, or nothing is prepared."""
+    clean = module.clean_task
+
+    def meanwhile(*given, **named):
+        count = clean(*given, **named)
+        jsonl(path, many(201))
+        return count
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "clean_task", meanwhile)
+        with pytest.raises(DataError, match=r"texts\.jsonl: it changed while it was read"):
+            prepare(DataSettings(path=path), BYTE, tmp_path / "root")
+    assert [p.name for p in (tmp_path / "root").iterdir() if not p.name.endswith(".lock")] == []
+
+
 def test_columns_are_written_where_they_are_wanted(tmp_path):
     rows = [{"text": f"Text {i}. Next one.", "target": f"Ziel {i}", "label": "even"} for i in range(30)]
     rows[3] |= {"label": "odd", "target": "e\u0301"}
@@ -254,8 +270,8 @@ def test_progress_is_told_by_stage(path, tmp_path):
     told = []
     prepare(DataSettings(path=path), BYTE, tmp_path / "root", progress=lambda *what: told.append(what))
     stages = list(dict.fromkeys(stage for stage, _, _ in told))
-    assert stages == ["reading", "cleaning", "learning the vocabulary", "tokenising"]
-    assert told[-1][1:] == (200, 200)
+    assert stages == ["reading", "cleaning", "learning the vocabulary", "tokenising", "writing"]
+    assert told[-2][1:] == (200, 200)
 
 
 def test_a_vocabulary_that_is_too_large_for_the_text_is_noted(path, tmp_path):

@@ -61,7 +61,9 @@ def _judge(mutant: Mutant) -> str:
     """`killed`, or what is wrong."""
     command = [*_PYTEST, "--mutant", mutant.name, mutant.kills]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=_SECONDS
+        )
     except subprocess.TimeoutExpired:
         done = None
     if done is None or done.returncode == pytest.ExitCode.TESTS_FAILED:

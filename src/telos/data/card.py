@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from telos.data import clean
-from telos.data.documents import Findings, counted
-from telos.data.settings import DataSettings
+from telos.data.findings import Findings, counted
+from telos.data.settings import DataSettings, OriginSettings
 from telos.errors import DataError
 from telos.tokenizer import Tokenizer
 
@@ -76,6 +76,15 @@ class Scripts:
         owner = np.minimum(np.searchsorted(last, np.arange(len(codes))), max(0, len(last) - 1))
         np.add.at(self._bytes, script[last][owner] if len(last) else script, width)
 
+    def state(self) -> tuple[list[int], list[int]]:
+        """What was counted, as plain data."""
+        return self._bytes.tolist(), self._tokens.tolist()
+
+    def add_state(self, state: tuple[list[int], list[int]]) -> None:
+        """What was counted elsewhere."""
+        self._bytes += np.array(state[0], np.int64)
+        self._tokens += np.array(state[1], np.int64)
+
     def table(self) -> dict[str, dict[str, float]]:
         """Script → bytes, tokens and bytes per token, the most frequent first."""
         rows = {
@@ -99,6 +108,8 @@ class Card:
     key: str
     source: str
     files: int
+    documents: int
+    """That were read: those of the splits and those that were dropped, for whatever reason."""
     splits: Mapping[str, Mapping[str, float]]
     vocabulary: Mapping[str, Any]
     scripts: Mapping[str, Mapping[str, float]]
@@ -125,10 +136,13 @@ class Card:
         """The card as Markdown."""
         v = self.vocabulary
         source = f"Source: {_plain(self.source)}, {counted(self.files, 'file')}. Prepared as `{self.key}`."
+        kept = sum(int(split["documents"]) for split in self.splits.values())
+        dropped = sum(drop["documents"] for drop in self.dropped.values())
+        balance = f"{counted(self.documents, 'document')} read = {kept:,} kept + {dropped:,} dropped."
         asked = f"asked for: {v['asked']:,}" if v["asked"] else "asked for: all"
         notes = "".join(f"- {_plain(note)}\n" for note in self.notes)
         parts = [
-            f"# Data card\n\n{source}\n",
+            f"# Data card\n\n{source} {balance}\n",
             _table("Split", self.splits),
             f"## Vocabulary\n\n{v['kind']}, {v['size']:,} tokens ({asked}), hash `{v['hash']}`.",
             self._round_trip(),
@@ -215,6 +229,7 @@ def make_card(
     scripts: Scripts,
     vocabulary: Mapping[str, Any],
     labels: tuple[str, ...] = (),
+    skipped_files: Mapping[str, int] | None = None,
 ) -> Card:
     """All that was found, as a card."""
     steps = {step.name: step for step in clean.steps(settings.clean)}
@@ -222,10 +237,13 @@ def make_card(
         n: {"documents": d, "characters": c, "lossy": steps[n].lossy}
         for n, (d, c) in findings.changed.items()
     }
+    kept, dropped = (sum(counts.documents for counts in splits.values()), findings.dropped.values())
+    assert findings.documents == kept + sum(drop.documents for drop in dropped), "a document was lost"
     return Card(
         key=key,
-        source=settings.path.name if settings.path else settings.source,
+        source=", ".join(_named(origin) for origin in settings.origins),
         files=findings.files,
+        documents=findings.documents,
         splits={
             n: {**c._asdict(), "bytes_per_token": round(c.bytes / max(c.tokens, 1), 3)}
             for n, c in splits.items()
@@ -239,11 +257,16 @@ def make_card(
             "first": findings.first_invalid,
             "policy": settings.clean.invalid,
         },
-        skipped_files=findings.unknown,
+        skipped_files=skipped_files or {},
         lossy=tuple(name for name in changed if steps[name].lossy),
         notes=tuple(findings.notes),
         labels=labels,
     )
+
+
+def _named(origin: OriginSettings) -> str:
+    """What a source is called on the card, without this machine's folders."""
+    return origin.path.name if origin.path else origin.source
 
 
 def _table(first: str, rows: Mapping[str, Mapping[str, Any]], before: str = "") -> str:

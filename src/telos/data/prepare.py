@@ -7,9 +7,14 @@ that whatever changes what comes out changes the key. Everything is built in a f
 renamed when it is on the disk. What is there already is read through and compared with its digests before it
 is used; what is damaged is built again.
 
-Memory does not grow with the input but for 16 bytes of hash per document (about 100 as Python holds them):
-the input is read twice, the vocabulary is learned from a bounded sample, and tokens go to the disk in
-batches.
+It is done in stages, each of tasks that any number of workers do in any order, and a decision in between
+that needs the hashes of all texts:
+
+    files → cleaned/ → which are kept, in which split → vocabulary/ → tokens/ → shards
+
+What a task has done is on the disk at once under a name that says that it is whole, so that after a kill the
+same command goes on from there. Memory does not grow with the input but for about 70 bytes per text; the
+cleaned text needs as much room on the disk as itself, until the end.
 """
 
 import hashlib
@@ -26,14 +31,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, final
 
+import numpy as np
 from filelock import FileLock
 
 from telos.config import fingerprint
-from telos.data import documents
 from telos.data.card import Card, Counts, Scripts, make_card, read_card
-from telos.data.documents import SPLITS, Decisions, Findings, Kept, Reader
+from telos.data.cleaned import Cleaned, clean_task
+from telos.data.decisions import Decisions, decide
+from telos.data.documents import SPLITS, Reader, Task, choose_unit
+from telos.data.engine import Call, WorkerDied, run, workers_for
+from telos.data.findings import Findings
+from telos.data.folders import UNFINISHED, finished, sync, write_synced
 from telos.data.settings import DataSettings
-from telos.data.shards import FORMAT, Shards, ShardWriter
+from telos.data.shards import FORMAT, Shards
+from telos.data.tokenised import Measured, TokenPlan, measured, tokenise_task, write_shards
 from telos.errors import DataError, explained
 from telos.json_files import read_object
 from telos.tokenizer import Tokenizer, TokenizerSettings, check_size, train_tokenizer
@@ -41,10 +52,12 @@ from telos.words import jieba
 
 __all__ = ["Prepared", "found", "key_of", "prepare"]
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same input would give another result."""
-BATCH = 1 << 21
-"""Characters that are tokenised together, about."""
+BUILDING = ".building-"
+"""How the names of folders begin in which data is being prepared."""
+WHOLE = "whole"
+"""Of those folders, the one that becomes the prepared data."""
 MEASURED = 8_000_000
 """Bytes of text, about, that bytes per token by script is measured on."""
 TOO_MANY_UNKNOWN = 0.2
@@ -111,21 +124,16 @@ def prepare(
         hold much of the held-out text.
     """
     check_size(tokenizer, specials)
-    findings = Findings()
-    report = _now_and_then(progress) if progress else _silent
-    job = _Job(data, tokenizer, specials, columns, Reader(data, findings), findings, report)
+    job = _job(data, tokenizer, specials, columns, progress)
     key = _key(job)
     folder = root / key
     with _disk(root), _alone(root, key):
         if (ready := _open(folder)) is not None:
             return ready
-        building = root / f".building-{key}-{os.getpid()}"
-        try:
-            building.mkdir(parents=True)
-            _build(building, key, job)
-            _rename(building, folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+        work = root / f"{BUILDING}{key}"
+        with _working(work):
+            _build(work, key, job)
+            _rename(work / WHOLE, folder)
     ready = _open(folder)
     assert ready is not None, f"{folder} was just built"
     return ready
@@ -152,8 +160,7 @@ def key_of(
     Raises:
         DataError: the text cannot be read.
     """
-    findings = Findings()
-    return _key(_Job(data, tokenizer, specials, columns, Reader(data, findings), findings, _silent))
+    return _key(_job(data, tokenizer, specials, columns))
 
 
 class _Job(NamedTuple):
@@ -162,10 +169,23 @@ class _Job(NamedTuple):
     data: DataSettings
     settings: TokenizerSettings
     specials: Sequence[str]
-    columns: Sequence[str]
+    columns: tuple[str, ...]
     reader: Reader
-    findings: Findings
     report: Progress
+    seen: dict[Path, tuple[int, int]]
+    """Size and time of each file when its digest was taken."""
+
+
+def _job(
+    data: DataSettings,
+    settings: TokenizerSettings,
+    specials: Sequence[str],
+    columns: Sequence[str],
+    progress: Progress | None = None,
+) -> _Job:
+    named = ("source",) if data.sources else ()
+    report = _now_and_then(progress) if progress else _silent
+    return _Job(data, settings, specials, (*columns, *named), Reader(data), report, {})
 
 
 def _silent(stage: str, done: int, total: int | None) -> None:
@@ -192,14 +212,24 @@ def _now_and_then(progress: Progress) -> Progress:
 def _key(job: _Job) -> str:
     """Of the content of everything that is read and every setting; not of where the files are."""
     files = []
-    for done, (path, _, split) in enumerate(job.reader.files):
+    for done, file in enumerate(job.reader.files):
         job.report("reading", done, len(job.reader.files))
-        files.append([split, job.reader.named(path), _digest(path)])
-    data = {k: v for k, v in job.data.table().items() if k not in ("path", "validation", "test")}
+        job.seen[file.path] = _state(file.path)
+        files.append([file.split, file.origin, file.name, _digest(file.path)])
+    data = {k: v for k, v in job.data.table().items() if k not in ("path", "validation", "test", "engine")}
+    data["sources"] = [{k: v for k, v in each.items() if k != "path"} for each in data.get("sources", [])]
     settings = {k: v for k, v in job.settings.table().items() if k != "path"}
     vocabulary = _digest(job.settings.path) if job.settings.path else ""
     rest = list(job.specials), sorted(job.columns), *_segmenter(job.columns)
     return fingerprint(VERSION, FORMAT, files, [data, settings], vocabulary, *rest)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from None
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _segmenter(columns: Sequence[str]) -> Iterator[str]:
@@ -254,9 +284,24 @@ def _alone(root: Path, key: str) -> Iterator[None]:
     itself."""
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{key}.lock"):
-        for stale in root.glob(f".building-{key}-*"):
-            shutil.rmtree(stale, ignore_errors=True)
         yield
+
+
+@contextmanager
+def _working(folder: Path) -> Iterator[None]:
+    """A folder to work in, deleted at the end. It stays where the work may go on from what is done: after
+    Ctrl-C, the death of a worker or of the process itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(f"*/*{UNFINISHED}"):
+        shutil.rmtree(stale, ignore_errors=True)
+    try:
+        yield
+    except (KeyboardInterrupt, WorkerDied):
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -275,81 +320,122 @@ def _disk(root: Path) -> Iterator[None]:
 
 
 def _rename(building: Path, folder: Path) -> None:
-    _sync(building)
+    for path in building.iterdir():
+        sync(path)
+    sync(building)
     try:
         building.rename(folder)
     except OSError:
         if not (folder / "whole.json").is_file():  # it is not that another process was first
             raise
-    _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Make sure that names in a folder are on the disk, where the operating system can."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder.parent)
 
 
 # ---- building
 
 
-def _build(folder: Path, key: str, job: _Job) -> None:
-    documents.choose_unit(job.reader, job.findings)
-    decisions = documents.decide(
-        job.reader, job.findings, job.settings.sample, lambda count: job.report("cleaning", count, None)
-    )
-    tokenizer, learned_from = _learn(job, decisions)
-    total = sum(decisions.bytes.values())
-    writing = _Writing(folder, tokenizer, job.columns, min(1.0, MEASURED / max(total, 1)))
-    try:
-        for batch in _batches(documents.kept(job.reader, decisions)):
-            writing.add(batch)
-            kept = len(decisions.codes) - decisions.codes.count(len(SPLITS))
-            job.report("tokenising", writing.documents, kept)
-        counts = writing.close()
-    except BaseException:
-        writing.abandon()
-        raise
-    vocabulary = {**writing.vocabulary(), "asked": job.settings.size, "learned_from_bytes": learned_from}
-    card = make_card(key, job.data, job.findings, counts, writing.scripts, vocabulary, tuple(writing.labels))
-    tokenizer.save(folder / "tokenizer.json")
-    card.write(folder)
+def _build(work: Path, key: str, job: _Job) -> None:
+    """All stages, each going on from what is there, into `work`/WHOLE."""
+    findings = Findings(files=0)
+    tasks, workers = _tasks(job)
+    cleaned = _clean(work, job, tasks, workers)
+    for each in cleaned:
+        findings.add(each.findings)
+    findings.notes[:0] = job.reader.notes
+    labels = "label" in job.columns
+    decisions = decide(job.data, cleaned, findings, job.settings.sample, labels)
+    tokenizer, learned_from = _learn(work, job, decisions, findings)
+    whole = work / WHOLE
+    shutil.rmtree(whole, ignore_errors=True)
+    whole.mkdir()
+    found, scripts = _tokenise(work, job, decisions, workers)
+    job.report("writing", 0, None)
+    write_shards(whole, _folders(work / "tokens", len(tasks)), tokenizer, job.columns)
+    vocabulary = {
+        **_vocabulary(tokenizer, found),
+        "asked": job.settings.size,
+        "learned_from_bytes": learned_from,
+    }
+    splits = dict(zip(SPLITS, found.splits, strict=True))
+    unknown = job.reader.unknown
+    card = make_card(key, job.data, findings, splits, scripts, vocabulary, decisions.labels, unknown)
+    tokenizer.save(whole / "tokenizer.json")
+    card.write(whole)
     _warn_of_unknown(tokenizer.kind, vocabulary)
-    whole = {"files": {name: _digest(folder / name) for name in ("tokenizer.json", "card.json", "card.md")}}
-    _write_synced(folder / "whole.json", json.dumps(whole))
+    proof = {"files": {name: _digest(whole / name) for name in ("tokenizer.json", "card.json", "card.md")}}
+    write_synced(whole / "whole.json", json.dumps(proof))
 
 
-def _learn(job: _Job, decisions: Decisions) -> tuple[Tokenizer, int]:
+def _tasks(job: _Job) -> tuple[list[Task], int]:
+    """What there is to do, and how many work on it."""
+    choose_unit(job.reader)
+    tasks = job.reader.tasks()
+    size = sum(size for size, _ in job.seen.values())
+    return tasks, workers_for(job.data.engine, size, len(tasks))
+
+
+def _folders(folder: Path, count: int) -> list[Path]:
+    return [folder / f"{number:06}" for number in range(count)]
+
+
+def _clean(work: Path, job: _Job, tasks: Sequence[Task], workers: int) -> list[Cleaned]:
+    folders = _folders(work / "cleaned", len(tasks))
+    calls = [Call(clean_task, (job.data, *each)) for each in zip(tasks, folders, strict=True)]
+    run(job.data.engine, workers, calls, lambda count: job.report("cleaning", count, None))
+    for path, state in job.seen.items():
+        if _state(path) != state:
+            raise DataError(f"{path}: it changed while it was read. Prepare again when nothing writes to it.")
+    return [Cleaned(folder) for folder in folders]
+
+
+def _tokenise(work: Path, job: _Job, decisions: Decisions, workers: int) -> tuple[Measured, Scripts]:
+    (work / "codes").mkdir(exist_ok=True)
+    count, total = len(decisions.codes), sum(decisions.bytes.values())
+    share = min(1.0, MEASURED / max(total, 1))
+    plan = TokenPlan(
+        vocabulary=work / "vocabulary" / "tokenizer.json",
+        columns=job.columns,
+        labels=decisions.labels,
+        share=share,
+    )
+    calls = []
+    for number, codes in enumerate(decisions.codes):
+        path = work / "codes" / f"{number:06}.npy"
+        np.save(path, codes)
+        cleaned, tokens = (_folders(work / name, count)[number] for name in ("cleaned", "tokens"))
+        calls.append(Call(tokenise_task, (plan, cleaned, path, tokens)))
+    run(job.data.engine, workers, calls, lambda done: job.report("tokenising", done, decisions.kept))
+    return measured(_folders(work / "tokens", count))
+
+
+def _learn(work: Path, job: _Job, decisions: Decisions, findings: Findings) -> tuple[Tokenizer, int]:
     """The vocabulary, and how many bytes of the sample it was learned from. The sample is let go of."""
     job.report("learning the vocabulary", 0, None)
-    used = 0
+    folder = work / "vocabulary"
+    if not folder.is_dir():
+        with finished(folder) as building:
+            used = _Counted(decisions.sample)
+            train_tokenizer(job.settings, iter(used), job.specials).save(building / "tokenizer.json")
+            (building / "bytes.json").write_text(json.dumps(used.bytes))
+    decisions.sample.clear()
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    _note_size(job, tokenizer, findings)
+    return tokenizer, int(json.loads((folder / "bytes.json").read_text()))
 
-    def sample() -> Iterator[str]:
-        nonlocal used
-        for text in decisions.sample:
-            used += len(text.encode())
+
+class _Counted:
+    """Texts, and how many bytes of them were taken."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts, self.bytes = texts, 0
+
+    def __iter__(self) -> Iterator[str]:
+        for text in self.texts:
+            self.bytes += len(text.encode())
             yield text
 
-    tokenizer = train_tokenizer(job.settings, sample(), job.specials)
-    decisions.sample.clear()
-    _note_size(job, tokenizer)
-    return tokenizer, used
 
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def _note_size(job: _Job, tokenizer: Tokenizer) -> None:
+def _note_size(job: _Job, tokenizer: Tokenizer, findings: Findings) -> None:
     """A vocabulary that is smaller than asked for is said on the way and noted on the card."""
     settings = job.settings
     learned = settings.path is None and settings.kind in ("bpe", "wordpiece", "unigram", "word")
@@ -359,7 +445,7 @@ def _note_size(job: _Job, tokenizer: Tokenizer) -> None:
             "the training text is too small for more"
         )
         job.report(f"t{what}", 0, None)
-        job.findings.notes.append(f"T{what}. Add text, or ask for fewer (tokenizer.size).")
+        findings.notes.append(f"T{what}. Add text, or ask for fewer (tokenizer.size).")
 
 
 def _warn_of_unknown(kind: str, vocabulary: Mapping[str, Any]) -> None:
@@ -377,104 +463,23 @@ def _warn_of_unknown(kind: str, vocabulary: Mapping[str, Any]) -> None:
             )
 
 
-def _batches(texts: Iterator[Kept]) -> Iterator[list[Kept]]:
-    batch: list[Kept] = []
-    characters = 0
-    for text in texts:
-        batch.append(text)
-        characters += len(text.text)
-        if characters >= BATCH:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
-class _Writing:
-    """The second reading: tokens to the shards of each split, counted and measured on the way."""
-
-    def __init__(self, folder: Path, tokenizer: Tokenizer, columns: Sequence[str], share: float) -> None:
-        self._tokenizer, self._columns, self._share = tokenizer, tuple(columns), share
-        self._writers = {s: ShardWriter(folder / s, tokenizer.hash, tokenizer.size, columns) for s in SPLITS}
-        self._counts = dict.fromkeys(SPLITS, Counts())
-        self._changed = Counts()
-        self._unknown = 0
-        self._lost = dict.fromkeys(SPLITS[1:], (0, 0))
-        self.scripts = Scripts()
-        self.labels: dict[str, int] = {}
-
-    @property
-    def documents(self) -> int:
-        """Written so far."""
-        return sum(counts.documents for counts in self._counts.values())
-
-    def add(self, batch: Sequence[Kept]) -> None:
-        """Tokenise and write some documents."""
-        texts = [kept.text for kept in batch]
-        for kept, ids in zip(batch, self._tokenizer.encode_batch(texts), strict=True):
-            self._writers[kept.split].add(ids, bytes=kept.bytes, **self._column_values(kept, ids))
-            self._counts[kept.split] += Counts(1, kept.bytes, len(kept.text), len(ids))
-            self._measure(kept, ids)
-
-    def _column_values(self, kept: Kept, ids: Any) -> Mapping[str, Any]:
-        values: dict[str, Any] = {}
-        if "word_start" in self._columns or "sentence_start" in self._columns:
-            encoded = self._tokenizer.encode_words(kept.text)
-            values |= {"word_start": encoded.word_start, "sentence_start": encoded.sentence_start}
-        if "jieba_word_start" in self._columns:
-            values["jieba_word_start"] = self._tokenizer.encode_words(kept.text, jieba()).word_start
-        if "target" in self._columns:
-            values["target"] = self._tokenizer.encode(kept.document.target or "")
-        if "label" in self._columns:
-            label = kept.document.label
-            values["label"] = -1 if label is None else self.labels.setdefault(label, len(self.labels))
-        return {name: values[name] for name in self._columns}
-
-    def _measure(self, kept: Kept, ids: Any) -> None:
-        """A sample chosen by content for bytes per token; and, where text can be lost, whether it was."""
-        tokenizer = self._tokenizer
-        drawn = (
-            int.from_bytes(hashlib.blake2b(kept.text[:4096].encode(), digest_size=4).digest(), "big") / 2**32
-        )
-        if drawn < self._share:
-            self.scripts.add(kept.text[: 1 << 20], tokenizer)
-        if not tokenizer.lossless:
-            if tokenizer.decode(ids) != kept.text:
-                self._changed += Counts(1, kept.bytes, len(kept.text), len(ids))
-            self._unknown += int((ids == tokenizer.unknown).sum()) if tokenizer.unknown is not None else 0
-            if kept.split in self._lost and tokenizer.unknown is not None:
-                tokens, size = self._lost[kept.split]
-                more, longer = tokenizer.unknown_in(kept.text)
-                self._lost[kept.split] = tokens + more, size + longer
-
-    def vocabulary(self) -> dict[str, Any]:
-        """What the card says of the vocabulary."""
-        tokenizer, total = self._tokenizer, sum(self._counts.values(), Counts())
-        found = {
-            "kind": tokenizer.kind,
-            "size": tokenizer.size,
-            "hash": tokenizer.hash,
-            "lossless": tokenizer.lossless,
-            "documents_changed": self._changed.documents / max(total.documents, 1),
-            "bytes_changed": self._changed.bytes / max(total.bytes, 1),
-            "unknown": self._unknown / max(total.tokens, 1),
-        }
-        if tokenizer.lossless or tokenizer.unknown is None:
-            return found
-        return {**found, "held_out": {split: self._lost_of(split) for split in self._lost}}
-
-    def _lost_of(self, split: str) -> dict[str, float]:
-        """Shares of a split's tokens and bytes that the vocabulary does not hold."""
-        (tokens, size), total = self._lost[split], self._counts[split]
-        return {"unknown": tokens / max(total.tokens, 1), "unknown_bytes": size / max(total.bytes, 1)}
-
-    def close(self) -> dict[str, Counts]:
-        """Everything to the disk."""
-        for writer in self._writers.values():
-            writer.close()
-        return self._counts
-
-    def abandon(self) -> None:
-        """Close the files of a build that failed."""
-        for writer in self._writers.values():
-            writer.abandon()
+def _vocabulary(tokenizer: Tokenizer, found: Measured) -> dict[str, Any]:
+    """What the card says of the vocabulary."""
+    total = sum(found.splits, Counts())
+    said = {
+        "kind": tokenizer.kind,
+        "size": tokenizer.size,
+        "hash": tokenizer.hash,
+        "lossless": tokenizer.lossless,
+        "documents_changed": found.changed.documents / max(total.documents, 1),
+        "bytes_changed": found.changed.bytes / max(total.bytes, 1),
+        "unknown": found.unknown / max(total.tokens, 1),
+    }
+    if tokenizer.lossless or tokenizer.unknown is None:
+        return said
+    shares = {}
+    for split, (tokens, size), counts in zip(SPLITS, found.lost, found.splits, strict=True):
+        if split != "train":
+            unknown, of_bytes = tokens / max(counts.tokens, 1), size / max(counts.bytes, 1)
+            shares[split] = {"unknown": unknown, "unknown_bytes": of_bytes}
+    return {**said, "held_out": shares}

@@ -123,6 +123,24 @@ class ShardWriter:
         )
         self._files[name].write(values)
 
+    def extend(self, part: "Shards") -> None:
+        """All documents of shards with the same vocabulary and columns, as they are."""
+        assert part.header.vocabulary_hash == self._vocabulary_hash, part.folder
+        assert tuple(part.header.columns) == self._columns, part.folder
+        runs = {f"{name}_offsets": part.run_offsets[name] for name in self._run_ends}
+        for name, file in self._files.items():
+            if name == "offsets":
+                file.write(np.asarray(part.offsets[1:]) + self._tokens)
+            elif name in runs:
+                file.write(np.asarray(runs[name][1:]) + self._run_ends[name.removesuffix("_offsets")])
+            else:
+                file.copy(part.folder / f"{name}.bin")
+        for name in self._run_ends:
+            self._run_ends[name] += int(part.run_offsets[name][-1])
+        self._documents += part.header.documents
+        self._tokens += part.header.tokens
+        self._bytes += part.header.bytes
+
     def _checked(self, ids: NDArray[np.integer]) -> NDArray[Any]:
         if len(ids):
             low, high = int(ids.min()), int(ids.max())
@@ -164,7 +182,15 @@ class _File:
         self._bytes = 0
 
     def write(self, values: NDArray[Any]) -> None:
-        data = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+        self._append(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
+
+    def copy(self, path: Path) -> None:
+        """The bytes of another file."""
+        with path.open("rb") as file:
+            while data := file.read(1 << 22):
+                self._append(data)
+
+    def _append(self, data: bytes) -> None:
         self._out.write(data)
         self._digest.update(data)
         self._bytes += len(data)

@@ -1,7 +1,8 @@
 """What a source of documents is, and how files are found and opened.
 
-To add a format, write a file in this folder with one final class that derives from `Source`. Nothing else is
-edited: a file is read by the source that names its suffix.
+To add a format, write a file in this folder with one final class that derives from `Source`, or from `Rows`
+where a document is a row of named values. Nothing else is edited: a file is read by the source that names its
+suffix.
 """
 
 import bz2
@@ -10,32 +11,34 @@ import io
 import lzma
 import os
 import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from abc import ABC
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 from telos.batch import Document
 from telos.config import Settings
 from telos.errors import DataError
 
 __all__ = [
-    "OPTIONAL",
+    "Chunk",
+    "Rows",
+    "Skip",
     "Source",
+    "ignore",
     "kind_of",
     "lines",
     "no_such_key",
     "open_bytes",
+    "opened",
     "plain_suffix",
-    "record",
     "to_text",
     "walk",
+    "whole_bytes",
 ]
 
 COMPRESSIONS = (".gz", ".xz", ".bz2", ".zst")
-OPTIONAL = ("target", "label", "language")
-"""Further keys of a record that a `Document` takes, where they are there."""
 LONGEST_LINE = 1 << 28
 """Bytes of a JSON line, at most: what has to be in memory at once."""
 LONGEST_TEXT = 1 << 24
@@ -43,6 +46,26 @@ LONGEST_TEXT = 1 << 24
 EXPANSION = 500
 """How many times its size a compressed file may expand to, at most, once past `EXPANSION_FREE` bytes."""
 EXPANSION_FREE = 1 << 30
+LARGEST_TABLE = 1 << 28
+"""Bytes of a table that is not a file of its own, at most: it is read with jumps, so it must be in memory."""
+
+Skip = Callable[[str, str], None]
+"""Told of everything that is no document and is left out: the reason, and where it is."""
+
+
+def ignore(reason: str, where: str) -> None:
+    """A `Skip` that counts nothing."""
+
+
+class Chunk(NamedTuple):
+    """A stretch of a file that can be read by itself. All chunks of a file, in order, are the file."""
+
+    begin: int
+    """A byte of the file, or a group of its rows, as its source has it."""
+    end: int
+    """One past the last."""
+    first: int
+    """The number, from 1, of the chunk's first line or row."""
 
 
 class Source(Settings, ABC):
@@ -55,18 +78,113 @@ class Source(Settings, ABC):
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Of the files it reads, without a compression's; none for a source that brings its own text."""
 
-    @abstractmethod
-    def documents(self, path: Path) -> Iterator[Document]:
-        """The documents of one file, in order, streamed.
+    def documents(self, path: Path, chunk: Chunk | None = None, skip: Skip = ignore) -> Iterator[Document]:
+        """The documents of one file, or of a chunk of it, in order, streamed. `skip` is told of what is left
+        out.
 
         Raises:
             DataError: the file is not what its suffix says; with file, line and what to do.
         """
+        assert chunk is None, "a file that is read by `read` comes whole"
+        with open_bytes(path) as file:
+            yield from self.read(file, path, skip)
+
+    def read(self, file: BinaryIO, path: Path, skip: Skip) -> Iterator[Document]:
+        """The documents in a stream of bytes, already expanded; `path` is what to call it. A source that
+        names suffixes has this method, so that a file inside an archive is read as one on the disk is.
+
+        Raises:
+            DataError: as of `documents`.
+        """
+        raise AssertionError(f"{type(self).__name__} reads no streams")
+
+    def chunks(self, path: Path) -> list[Chunk]:
+        """How a large file can be shared out; empty where it is read whole."""
+        return []
+
+    def reads(self, path: Path) -> tuple[Path, ...]:
+        """Every file whose bytes `documents(path)` depends on; empty where its name alone says what is in
+        it."""
+        return (path,)
 
     def files(self, path: Path | None) -> list[Path]:
         """The files to read, in a fixed order: those under `path`, or the source's own."""
         assert path is not None
         return walk(path)
+
+
+class Rows(Source):
+    """Base of the sources whose documents are rows of named values."""
+
+    text_key: str = "text"
+    """Where the text is: a string, or a list of strings that are joined as lines."""
+    target_key: str = "target"
+    """Where the text to learn to answer with is, if there is one."""
+    label_key: str = "label"
+    """Where the class of the text is, if it has one."""
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Which key a part of a `Document` is under."""
+        return {"target": self.target_key, "label": self.label_key, "language": "language"}
+
+    def record(self, values: Mapping[str, Any], id: str, path: Path) -> Document:
+        """A row of a table or a JSON object as a document. A text that is null is empty, and dropped. A key
+        with dots, as `translation.de`, leads into objects.
+
+        Raises:
+            DataError: there is no text under `text_key`; lists the keys that there are.
+        """
+        where = str(path.parent / id)
+        text = self._text(values, self.text_key, where)
+        if text is _NOTHING:
+            raise no_such_key(self.text_key, values, where)
+        rest = {}
+        for part, key in self.keys.items():
+            value = self._text(values, key, where) if part == "target" else _at(values, key)
+            if value is not None and value is not _NOTHING:
+                rest[part] = str(value)
+        return Document(text=text or "", id=id, **rest)
+
+    def _text(self, values: Mapping[str, Any], key: str, where: str) -> Any:
+        text = _at(values, key)
+        if isinstance(text, list) and all(isinstance(line, str) for line in text):
+            return "\n".join(text)
+        if text is _NOTHING or isinstance(text, str | None):
+            return text
+        if key == self.target_key and isinstance(text, int | float):
+            return str(text)
+        what = f"{key!r} is {kind_of(text)}"
+        raise DataError(f"{where}: {what}; it must be a string or a list of strings.")
+
+    def wanted(self, columns: Iterable[str], path: Path) -> list[str]:
+        """Those of a table's columns that a document is made of.
+
+        Raises:
+            DataError: the text is in none of them; lists those that there are.
+        """
+        columns = list(columns)
+        if not _leading(self.text_key, columns):
+            raise no_such_key(self.text_key, columns, str(path))
+        keys = [_leading(key, columns) for key in (self.text_key, *self.keys.values())]
+        return [column for column in columns if column in keys]
+
+
+def _leading(key: str, columns: list[str]) -> str | None:
+    """The column that a key is, or leads into."""
+    return next((c for c in (key, key.partition(".")[0]) if c in columns), None)
+
+
+_NOTHING = object()
+
+
+def _at(values: Mapping[str, Any], key: str) -> Any:
+    """The value under a key, which may lead into objects by dots; `_NOTHING` where there is none."""
+    if key in values:
+        return values[key]
+    first, dot, rest = key.partition(".")
+    inner = values.get(first)
+    return _at(inner, rest) if dot and isinstance(inner, Mapping) else _NOTHING
 
 
 def walk(path: Path) -> list[Path]:
@@ -121,11 +239,28 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
     Raises:
         DataError: the file cannot be read, is not whole, or expands beyond `EXPANSION` times its size.
     """
+    with _explained(path), path.open("rb") as file:
+        expanded = _expand(file, path)
+        yield expanded if expanded is file else _Bounded(expanded, path, path.stat().st_size)
+
+
+@contextmanager
+def opened(file: BinaryIO, path: Path, size: int) -> Iterator[BinaryIO]:
+    """The same of a stream of `size` bytes that is called `path`.
+
+    Raises:
+        DataError: as of `open_bytes`.
+    """
+    with _explained(path):
+        expanded = _expand(file, path)
+        yield expanded if expanded is file else _Bounded(expanded, path, size)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
     broken = (lzma.LZMAError, EOFError, zlib.error, gzip.BadGzipFile)
     try:
-        with path.open("rb") as file:
-            expanded = _expand(file, path)
-            yield expanded if expanded is file else _Bounded(expanded, path)
+        yield
     except broken as error:
         raise DataError(
             f"{path}: the compressed file is damaged or cut short: {error}. Fetch or make it again."
@@ -138,7 +273,7 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
 
 def _expand(file: Any, path: Path) -> Any:
     suffix = path.suffix.lower()
-    if suffix == ".gz":
+    if suffix in (".gz", ".tgz"):
         return gzip.GzipFile(fileobj=file)
     if suffix == ".xz":
         return lzma.LZMAFile(file)
@@ -190,14 +325,14 @@ class _Zstandard:
 class _Bounded(io.BufferedReader):
     """Expanded bytes, until there are so many more than on the disk that it must be a bomb."""
 
-    def __init__(self, expanded: Any, path: Path) -> None:
-        super().__init__(_Counted(expanded, path), buffer_size=1 << 18)
+    def __init__(self, expanded: Any, path: Path, size: int) -> None:
+        super().__init__(_Counted(expanded, path, size), buffer_size=1 << 18)
 
 
 class _Counted(io.RawIOBase):
-    def __init__(self, expanded: Any, path: Path) -> None:
-        self._expanded, self._path, self._bytes = expanded, path, 0
-        self._limit = max(EXPANSION_FREE, EXPANSION * path.stat().st_size)
+    def __init__(self, expanded: Any, path: Path, size: int) -> None:
+        self._expanded, self._path, self._size, self._bytes = expanded, path, size, 0
+        self._limit = most_expanded(size)
 
     def readable(self) -> bool:
         return True
@@ -207,27 +342,34 @@ class _Counted(io.RawIOBase):
         buffer[: len(data)] = data
         self._bytes += len(data)
         if self._bytes > self._limit:
-            size = f"{self._bytes:,} bytes from {self._path.stat().st_size:,} on the disk"
-            raise DataError(
-                f"{self._path}: expands to more than {size}: refused as a decompression bomb. "
-                "If it is genuine, expand it yourself and give the plain file."
-            )
+            raise bomb(self._path, self._bytes, self._size)
         return len(data)
 
 
-def lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
+def most_expanded(size: int) -> int:
+    """To how many bytes a compressed file of `size` bytes may expand."""
+    return max(EXPANSION_FREE, EXPANSION * size)
+
+
+def bomb(path: Path, expanded: int, size: int) -> DataError:
+    """It expands to more than is believable."""
+    return DataError(
+        f"{path}: expands to more than {expanded:,} bytes from {size:,} on the disk: refused as a "
+        "decompression bomb. If it is genuine, expand it yourself and give the plain file."
+    )
+
+
+def lines(file: BinaryIO, path: Path, longest: int | None = None) -> Iterator[tuple[int, bytes]]:
     """The lines of a file and their numbers from 1, cut at line feeds and nothing else; no byte order mark.
 
     Raises:
-        DataError: a line is longer than `LONGEST_LINE`.
+        DataError: a line is longer than `longest` bytes, by default `LONGEST_LINE`.
     """
-    number = 0
-    while line := file.readline(LONGEST_LINE + 1):
+    number, longest = 0, longest or LONGEST_LINE
+    while line := file.readline(longest + 1):
         number += 1
-        if len(line) > LONGEST_LINE:
-            raise DataError(
-                f"{path}:{number}: longer than {LONGEST_LINE:,} bytes. Cut the document in several."
-            )
+        if len(line) > longest:
+            raise DataError(f"{path}:{number}: longer than {longest:,} bytes. Cut the document in several.")
         yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
 
 
@@ -242,22 +384,21 @@ def to_text(data: bytes, path: Path, beginning: bool = False) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def record(values: Mapping[str, Any], text_key: str, id: str, path: Path) -> Document:
-    """A row of a table or a JSON object as a document. A text that is null is empty, and dropped.
+def whole_bytes(file: BinaryIO, path: Path) -> Any:
+    """Something that can be read with jumps: the stream itself if it can, else all of it in memory.
 
     Raises:
-        DataError: there is no text under `text_key`; lists the keys that there are.
+        DataError: it is larger than `LARGEST_TABLE`.
     """
-    if text_key not in values:
-        raise no_such_key(text_key, values, str(path.parent / id))
-    text = values[text_key]
-    if isinstance(text, list) and all(isinstance(line, str) for line in text):
-        text = "\n".join(text)
-    if not isinstance(text, str | None):
-        what = f"{text_key!r} is {kind_of(text)}"
-        raise DataError(f"{path.parent / id}: {what}; it must be a string or a list of strings.")
-    rest = {key: str(value) for key in OPTIONAL if (value := values.get(key)) is not None}
-    return Document(text=text or "", id=id, **rest)
+    if type(file) is io.BufferedReader and file.seekable():
+        return file
+    data = file.read(LARGEST_TABLE + 1)
+    if len(data) > LARGEST_TABLE:
+        raise DataError(
+            f"{path}: more than {LARGEST_TABLE:,} bytes that are compressed or in an archive, and have to be "
+            "in memory at once. Take the file out of it."
+        )
+    return io.BytesIO(data)
 
 
 def kind_of(value: Any) -> str:

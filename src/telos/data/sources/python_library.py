@@ -5,11 +5,11 @@ import sysconfig
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, final
+from typing import BinaryIO, ClassVar, final
 
 from telos.batch import Document
 from telos.data.sources import _base
-from telos.data.sources._base import Source
+from telos.data.sources._base import Skip, Source
 from telos.errors import DataError
 
 __all__ = ["PythonLibrary"]
@@ -48,9 +48,8 @@ class PythonLibrary(Source):
             )
         return found
 
-    def documents(self, path: Path) -> Iterator[Document]:
-        with _base.open_bytes(path) as file:
-            data = file.read()
+    def read(self, file: BinaryIO, path: Path, skip: Skip) -> Iterator[Document]:
+        data = file.read()
         try:
             encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
             text = data.decode(encoding)

@@ -7,7 +7,7 @@ from typing import BinaryIO, ClassVar, final
 
 from telos.batch import Document
 from telos.data.sources import _base
-from telos.data.sources._base import Source
+from telos.data.sources._base import Skip, Source
 
 __all__ = ["Text"]
 
@@ -21,15 +21,14 @@ class Text(Source):
     document_start: str = ""
     """A line that this regular expression finds begins a new document; empty: the file is one document."""
 
-    def documents(self, path: Path) -> Iterator[Document]:
+    def read(self, file: BinaryIO, path: Path, skip: Skip) -> Iterator[Document]:
         """Texts above `LONGEST_TEXT` come in parts, cut at blank lines, lines, or between characters."""
-        with _base.open_bytes(path) as file:
-            if self.document_start:
-                for number, data in self._beginning_lines(file, path):
-                    yield Document(text=_base.to_text(data, path, number == 1), id=f"{path.name}:{number}")
-            else:
-                for number, data in enumerate(_blocks(file, _base.LONGEST_TEXT)):
-                    yield Document(text=_base.to_text(data, path, number == 0), id=path.name)
+        if self.document_start:
+            for number, data in self._beginning_lines(file, path):
+                yield Document(text=_base.to_text(data, path, number == 1), id=f"{path.name}:{number}")
+        else:
+            for number, data in enumerate(_blocks(file, _base.LONGEST_TEXT)):
+                yield Document(text=_base.to_text(data, path, number == 0), id=path.name)
 
     def _beginning_lines(self, file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
         """Stretches of whole lines with the number of the line that their document begins with. Blank lines

@@ -1,0 +1,228 @@
+"""The first stage: the documents of a task, cleaned, judged and hashed, on the disk.
+
+    task → documents → cleaned → (filtered) → (personal data replaced) → hashed → cleaned/NUMBER/
+
+A task depends on its files and the settings alone, so tasks are done in any order, by any number of workers,
+and what is done stays done when the rest is interrupted. What is kept here may still be dropped when all
+tasks are known: copies of other documents, say.
+
+    texts.bin      UTF-8 of all texts, one after the other
+    table.npz      per text: where it ends, its digest, its unit, the split it was given for, its source …
+    rest.json      names of the documents, and their targets, labels and languages where there are such
+    findings.json  what was dropped and changed, and why
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from telos.batch import Document
+from telos.data import clean
+from telos.data.documents import SPLITS, Read, Task
+from telos.data.findings import Findings, counted
+from telos.data.folders import finished
+from telos.data.settings import DataSettings
+from telos.errors import DataError
+
+__all__ = ["Cleaned", "Cleaner", "Written", "clean_task"]
+
+BATCH = 1 << 20
+"""Characters whose signatures are computed together, about."""
+NO_SPLIT = len(SPLITS)
+
+
+class Written(NamedTuple):
+    """A text as it was written, to be read again."""
+
+    text: str
+    target: str | None
+    label: str | None
+
+
+class Cleaner:
+    """All that is done to one document on its own, with what was found on the way."""
+
+    def __init__(self, settings: DataSettings, findings: Findings | None = None) -> None:
+        self._policy, self._findings = settings.clean.invalid, findings
+        self._steps = clean.steps(settings.clean)
+
+    def passed(self, document: Document, where: str, before: int) -> str | None:
+        """The text that goes on, or `None` where it is dropped. `before`: its place in its document, in
+        bytes.
+
+        Raises:
+            DataError: it holds what is not UTF-8, and the policy is to refuse.
+        """
+        return self.clean(document.text, where, before)
+
+    def clean(self, text: str, where: str = "", before: int = 0) -> str | None:
+        """The cleaned text, or `None` where nothing is left of it."""
+        original, findings = text, self._findings
+        if places := clean.invalid(text):
+            offset = before + len(text[: places[0]].encode("utf-8", "replace"))
+            self._report_invalid(text, len(places), f"{where}, byte {offset}")
+            if self._policy == "drop":
+                return None
+        for step in self._steps:
+            after = step.does(text)
+            if findings and after != text:
+                findings.change(step.name, text, after)
+            text = after
+        if not text or text.isspace():
+            if findings:
+                findings.drop("empty", original, where)
+            return None
+        return text
+
+    def _report_invalid(self, text: str, count: int, where: str) -> None:
+        if self._policy == "refuse":
+            raise DataError(
+                f"{where}: not UTF-8 ({counted(count, 'bad byte')} in this text). If it is in another "
+                "encoding, convert it: iconv -f GB18030 -t UTF-8 OLD > NEW for Chinese, -f LATIN1 for "
+                'western Europe; or set data.clean.invalid to "replace" or "drop".'
+            )
+        if self._findings:
+            self._findings.invalid += count
+            self._findings.first_invalid = self._findings.first_invalid or where
+            if self._policy == "drop":
+                self._findings.drop("not UTF-8", text, where)
+
+
+def clean_task(
+    settings: DataSettings, task: Task, folder: Path, progress: Callable[[int], None] | None = None
+) -> int:
+    """Do a task, unless it is done: afterwards `Cleaned(folder)` is there. How many documents it has;
+    `progress` is told on the way how many have been read.
+
+    Raises:
+        DataError: a file cannot be read, or is not what its suffix says.
+    """
+    if not folder.is_dir():
+        with finished(folder) as building:
+            with (building / "texts.bin").open("wb", buffering=1 << 20) as out:
+                writing = _Writing(out, settings, Findings(files=len(task.files)))
+                for number, read in enumerate(task.reads(), 1):
+                    writing.take(read)
+                    if progress is not None:
+                        progress(number)
+            writing.save(building)
+    return Cleaned(folder).findings.documents
+
+
+@dataclass
+class _Rest:
+    """What few documents have, by the place of the document."""
+
+    names: list[str] = field(default_factory=list)
+    targets: dict[int, str] = field(default_factory=dict)
+    labels: dict[int, str] = field(default_factory=dict)
+
+
+class _Writing:
+    """The texts of a task on their way to the disk."""
+
+    def __init__(self, out: BinaryIO, settings: DataSettings, findings: Findings) -> None:
+        self._out, self._findings = out, findings
+        self._cleaner = Cleaner(settings, self._findings)
+        self._plain = Cleaner(settings)
+        self._near = settings.dedupe.near != "off"
+        self._rest = _Rest()
+        self._ends, self._units, self._digests = [0], list[int](), bytearray()
+        self._given, self._origins = bytearray(), list[int]()
+        self._signed: list[NDArray[np.uint32]] = []
+        self._unsigned: list[str] = []
+        self._waiting = self._unit = self._before = 0
+
+    def take(self, read: Read) -> None:
+        """One document, or part of one."""
+        self._findings.documents += 1
+        if read.first:
+            self._unit, self._before = self._unit + 1, 0
+        text = self._cleaner.passed(read.document, read.where, self._before)
+        self._before += len(read.document.text.encode("utf-8", "replace"))
+        if text is not None:
+            self._write(read, text)
+
+    def _write(self, read: Read, text: str) -> None:
+        raw, at = text.encode(), len(self._units)
+        self._out.write(raw)
+        self._ends.append(self._ends[-1] + len(raw))
+        self._digests += hashlib.blake2b(raw, digest_size=16).digest()
+        self._units.append(self._unit)
+        self._given.append(SPLITS.index(read.file.split) if read.file.split else NO_SPLIT)
+        self._origins.append(read.file.origin)
+        self._rest.names.append(read.where)
+        if read.document.target is not None:
+            self._rest.targets[at] = self._plain.clean(read.document.target) or ""
+        if read.document.label is not None:
+            self._rest.labels[at] = read.document.label
+        if self._near:
+            self._unsigned.append(text)
+            self._waiting += len(text)
+            if self._waiting >= BATCH:
+                self._sign()
+
+    def _sign(self) -> None:
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """The rest to the disk."""
+        table: dict[str, Any] = {
+            "ends": np.array(self._ends, np.int64),
+            "digests": np.frombuffer(bytes(self._digests), ">u8").reshape(-1, 2).astype(np.uint64),
+            "units": np.array(self._units, np.int64),
+            "given": np.frombuffer(bytes(self._given), np.uint8),
+            "origins": np.array(self._origins, np.int16),
+        }
+        np.savez(folder / "table.npz", allow_pickle=False, **table)
+        rest = {"names": self._rest.names, "targets": self._rest.targets, "labels": self._rest.labels}
+        for name, value in (("rest.json", rest), ("findings.json", self._findings.table())):
+            (folder / name).write_text(json.dumps(value, ensure_ascii=True), encoding="ascii")
+
+
+@final
+class Cleaned:
+    """What the first stage made of a task. Arrays are read when they are asked for, and not kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def table(self, *names: str) -> list[NDArray[Any]]:
+        """Columns of the table, one value per text (`ends`: one more; `digests`: two)."""
+        with np.load(self.folder / "table.npz") as table:
+            return [table[name] for name in names]
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What was dropped and changed."""
+        return Findings.of(json.loads((self.folder / "findings.json").read_bytes()))
+
+    def rest(self) -> dict[str, Any]:
+        """`names`, a list; `targets` and `labels` by the place of the text."""
+        given: dict[str, Any] = json.loads((self.folder / "rest.json").read_bytes())
+        for name in ("targets", "labels"):
+            given[name] = {int(at): value for at, value in given[name].items()}
+        return given
+
+    def texts(self, chosen: Sequence[int] | NDArray[np.integer], longest: int = -1) -> Iterator[bytes]:
+        """Some of the texts, by their places, in that order; of each at most `longest` bytes."""
+        (ends,) = self.table("ends")
+        with (self.folder / "texts.bin").open("rb") as file:
+            for at in chosen:
+                file.seek(int(ends[at]))
+                size = int(ends[at + 1] - ends[at])
+                yield file.read(size if longest < 0 else min(size, longest))
+
+    def written(self, chosen: NDArray[np.integer]) -> Iterator[Written]:
+        """Some of the texts with what belongs to them."""
+        rest = self.rest()
+        targets, labels = rest["targets"], rest["labels"]
+        for at, raw in zip(chosen.tolist(), self.texts(chosen), strict=True):
+            yield Written(raw.decode(), targets.get(at), labels.get(at))

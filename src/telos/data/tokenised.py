@@ -1,0 +1,218 @@
+"""The third stage: the kept texts of a task as tokens; and how those of all tasks become the shards.
+
+    cleaned/NUMBER/ + codes + tokenizer → tokens/NUMBER/{train,validation,test}/ → train/ validation/ test/
+
+What is measured on the way is added up in the order of the tasks, so the data card does not tell how many
+workers there were.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from telos.data.card import Counts, Scripts
+from telos.data.cleaned import Cleaned, Written
+from telos.data.decisions import DROPPED
+from telos.data.documents import SPLITS
+from telos.data.folders import finished
+from telos.data.shards import Shards, ShardWriter
+from telos.tokenizer import Tokenizer
+from telos.words import jieba
+
+__all__ = ["Measured", "TokenPlan", "measured", "tokenise_task", "write_shards"]
+
+BATCH = 1 << 21
+"""Characters that are tokenised together, about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenPlan:
+    """What all tasks of this stage share."""
+
+    vocabulary: Path
+    """The tokenizer's file."""
+    columns: tuple[str, ...]
+    """Of the shards, beside the ids."""
+    labels: tuple[str, ...]
+    share: float
+    """Of the texts, on how many bytes per token are measured by script."""
+
+
+class Measured(NamedTuple):
+    """Counts over texts that were tokenised. They add up."""
+
+    splits: tuple[Counts, ...]
+    changed: Counts = Counts()
+    """Texts that do not come back from their tokens."""
+    unknown: int = 0
+    """Tokens that stand for what the vocabulary does not hold."""
+    lost: tuple[tuple[int, int], ...] = ((0, 0),) * len(SPLITS)
+    """Of each split: unknown tokens, and the bytes they stand for."""
+
+    def __add__(self, other: "Measured") -> "Measured":  # type: ignore[override]
+        return Measured(
+            tuple(a + b for a, b in zip(self.splits, other.splits, strict=True)),
+            self.changed + other.changed,
+            self.unknown + other.unknown,
+            tuple((a + c, b + d) for (a, b), (c, d) in zip(self.lost, other.lost, strict=True)),
+        )
+
+
+def tokenise_task(
+    plan: TokenPlan,
+    cleaned: Path,
+    codes: Path,
+    folder: Path,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Do a task, unless it is done: afterwards its shards are in `folder`. `codes`: a file of numpy with the
+    splits of its texts. How many texts it keeps; `progress` is told on the way how many are tokenised."""
+    if not folder.is_dir():
+        with finished(folder) as building:
+            writing = _Writing(building, plan, Tokenizer.load(plan.vocabulary))
+            try:
+                for batch in _batches(_kept(Cleaned(cleaned), codes)):
+                    writing.add(batch)
+                    if progress is not None:
+                        progress(writing.documents)
+                writing.close()
+            except BaseException:
+                writing.abandon()
+                raise
+    return int((np.load(codes) != DROPPED).sum())
+
+
+class _Kept(NamedTuple):
+    """A text and the place of its split."""
+
+    text: Written
+    split: int
+    origin: int
+
+
+def _kept(cleaned: Cleaned, codes: Path) -> Iterator[_Kept]:
+    decided = np.load(codes)
+    chosen = np.flatnonzero(decided != DROPPED)
+    (origins,) = cleaned.table("origins")
+    values = zip(decided[chosen].tolist(), origins[chosen].tolist(), strict=True)
+    for text, (split, origin) in zip(cleaned.written(chosen), values, strict=True):
+        yield _Kept(text, split, origin)
+
+
+def _batches(texts: Iterator[_Kept]) -> Iterator[list[_Kept]]:
+    batch: list[_Kept] = []
+    characters = 0
+    for kept in texts:
+        batch.append(kept)
+        characters += len(kept.text.text)
+        if characters >= BATCH:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+class _Writing:
+    """Tokens to the shards of each split, counted and measured on the way."""
+
+    def __init__(self, folder: Path, plan: TokenPlan, tokenizer: Tokenizer) -> None:
+        self._folder, self._plan, self._tokenizer = folder, plan, tokenizer
+        self._writers = [
+            ShardWriter(folder / s, tokenizer.hash, tokenizer.size, plan.columns) for s in SPLITS
+        ]
+        self._found = Measured(splits=(Counts(),) * len(SPLITS))
+        self._numbers = {label: number for number, label in enumerate(plan.labels)}
+        self._scripts = Scripts()
+
+    @property
+    def documents(self) -> int:
+        """Written so far."""
+        return sum(counts.documents for counts in self._found.splits)
+
+    def add(self, batch: Sequence[_Kept]) -> None:
+        """Tokenise and write some texts."""
+        encoded = self._tokenizer.encode_batch([kept.text.text for kept in batch])
+        for kept, ids in zip(batch, encoded, strict=True):
+            size = len(kept.text.text.encode())
+            self._writers[kept.split].add(ids, bytes=size, **self._values(kept, ids))
+            self._found += self._measure(kept, ids, Counts(1, size, len(kept.text.text), len(ids)))
+
+    def _values(self, kept: _Kept, ids: Any) -> Mapping[str, Any]:
+        columns, values, text = self._plan.columns, dict[str, Any](), kept.text
+        if "word_start" in columns or "sentence_start" in columns:
+            encoded = self._tokenizer.encode_words(text.text)
+            values |= {"word_start": encoded.word_start, "sentence_start": encoded.sentence_start}
+        if "jieba_word_start" in columns:
+            values["jieba_word_start"] = self._tokenizer.encode_words(text.text, jieba()).word_start
+        if "target" in columns:
+            values["target"] = self._tokenizer.encode(text.target or "")
+        if "label" in columns:
+            values["label"] = -1 if text.label is None else self._numbers[text.label]
+        if "source" in columns:
+            values["source"] = kept.origin
+        return {name: values[name] for name in columns}
+
+    def _measure(self, kept: _Kept, ids: Any, counts: Counts) -> Measured:
+        """A sample chosen by content for bytes per token; and, where text can be lost, whether it was."""
+        tokenizer, text = self._tokenizer, kept.text.text
+        digest = hashlib.blake2b(text[:4096].encode(), digest_size=4).digest()
+        if int.from_bytes(digest, "big") / 2**32 < self._plan.share:
+            self._scripts.add(text[: 1 << 20], tokenizer)
+        found = Measured(splits=_at(kept.split, counts, Counts()))
+        if tokenizer.lossless:
+            return found
+        if tokenizer.decode(ids) != text:
+            found = found._replace(changed=counts)
+        if tokenizer.unknown is None:
+            return found
+        lost = tokenizer.unknown_in(text) if kept.split else (0, 0)
+        return found._replace(
+            unknown=int((ids == tokenizer.unknown).sum()), lost=_at(kept.split, lost, (0, 0))
+        )
+
+    def close(self) -> None:
+        """Everything to the disk."""
+        for writer in self._writers:
+            writer.close()
+        table = {"measured": self._found, "scripts": self._scripts.state()}
+        (self._folder / "measured.json").write_text(json.dumps(table), encoding="ascii")
+
+    def abandon(self) -> None:
+        """Close the files of a task that failed."""
+        for writer in self._writers:
+            writer.abandon()
+
+
+def _at(place: int, value: Any, rest: Any) -> tuple[Any, ...]:
+    """`value` at one place of a tuple with a place for each split, `rest` elsewhere."""
+    return tuple(value if number == place else rest for number in range(len(SPLITS)))
+
+
+def measured(folders: Sequence[Path]) -> tuple[Measured, Scripts]:
+    """What was measured in all tasks."""
+    total, scripts = Measured(splits=(Counts(),) * len(SPLITS)), Scripts()
+    for folder in folders:
+        table = json.loads((folder / "measured.json").read_bytes())
+        splits, changed, unknown, lost = table["measured"]
+        counts = tuple(Counts(*each) for each in splits)
+        total += Measured(counts, Counts(*changed), unknown, tuple(map(tuple, lost)))
+        scripts.add_state(table["scripts"])
+    return total, scripts
+
+
+def write_shards(folder: Path, parts: Sequence[Path], tokenizer: Tokenizer, columns: Sequence[str]) -> None:
+    """The shards of all tasks, one after the other, as `folder`/train, validation and test."""
+    for split in SPLITS:
+        writer = ShardWriter(folder / split, tokenizer.hash, tokenizer.size, columns)
+        try:
+            for part in parts:
+                writer.extend(Shards(part / split))
+            writer.close()
+        except BaseException:
+            writer.abandon()
+            raise
