@@ -32,6 +32,7 @@ class Corpus:
                 f"{shards.folder}: prepared with vocabulary {have}, not {want}. Run `telos prepare` again."
             )
         self.shards, self.cut, self.tokenizer = shards, cut, tokenizer
+        self._columns = tuple(name for name in shards.columns if name != "source")  # that is for the loader
         asked = np.maximum(shards.lengths + cut.begin + cut.end - cut.overlap, 0)
         self.first: NDArray[np.int64]
         """The first piece of each document, and the number of pieces: (documents + 1,)."""
@@ -68,7 +69,7 @@ class Corpus:
             document=document,
             start=begin,
             ask_from=ask - begin,
-            columns={name: self._column(name, document, begin, end) for name in self.shards.columns},
+            columns={name: self._column(name, document, begin, end) for name in self._columns},
         )
 
     def _stream_length(self, document: int) -> int:
@@ -91,15 +92,18 @@ class Corpus:
     def _ids(self, document: int, begin: int, end: int) -> NDArray[np.int64]:
         first, last, before, after = self._inside(document, begin, end)
         offset = int(self.shards.offsets[document])
-        inside = self.shards.ids[offset + first : offset + last].astype(np.int64)
-        return np.concatenate([[self.tokenizer.begin] * before, inside, [self.tokenizer.end] * after]).astype(
-            np.int64
-        )
+        ids = np.empty(before + last - first + after, np.int64)
+        ids[:before] = self.tokenizer.begin
+        ids[before : before + last - first] = self.shards.ids[offset + first : offset + last]
+        ids[before + last - first :] = self.tokenizer.end
+        return ids
 
     def _column(self, name: str, document: int, begin: int, end: int) -> NDArray[Any]:
         if COLUMNS[name].per != "token":
             return self.shards.column(name, document)
         first, last, before, after = self._inside(document, begin, end)
         values = self.shards.column(name, document, slice(first, last))
+        if not before and not after:
+            return values
         put_on = np.full(1, name != "sentence_start", dtype=values.dtype)
         return np.concatenate([put_on[:before], values, put_on[:after]])

@@ -10,6 +10,7 @@ falls inside (cycle walking: Black and Rogaway, 2002), which keeps it a bijectio
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["block_rng", "mixed", "permuted", "sample_rng"]
@@ -40,12 +41,30 @@ def permuted(index: ArrayLike, n: int, seed: int, epoch: int) -> NDArray[np.int6
 
 def sample_rng(seed: int, epoch: int, sample: int) -> np.random.Generator:
     """The randomness that belongs to one sample in one epoch, whoever asks and in which order."""
-    return np.random.Generator(np.random.Philox(key=[mixed(seed, epoch), mixed(sample, 1)]))
+    return _generator(mixed(seed, epoch), mixed(sample, 1))
 
 
 def block_rng(seed: int, epoch: int, block: int) -> np.random.Generator:
     """The randomness that belongs to one block of an epoch's order: how its rows are shuffled."""
-    return np.random.Generator(np.random.Philox(key=[mixed(seed, epoch), mixed(block, 2)]))
+    return _generator(mixed(seed, epoch), mixed(block, 2))
+
+
+class _Key(ISeedSequence):
+    """The key of a Philox generator, given as its seed: given as a key, NumPy asks the operating system for
+    chance first and throws it away, which takes twice as long as all the rest."""
+
+    def __init__(self, key: NDArray[np.uint64]) -> None:
+        self._key = key
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> NDArray[Any]:
+        return self._key
+
+
+def _generator(first: int, second: int) -> np.random.Generator:
+    # As NumPy makes a key of a list: where only one has the highest bit, both are rounded to 53 bits. So it
+    # has been from the first, and every run's order hangs on it.
+    seed: Any = _Key(np.asarray([first, second]).astype(np.uint64))
+    return np.random.Generator(np.random.Philox(seed))
 
 
 def _network(value: NDArray[np.uint64], half: int, keys: list[int]) -> NDArray[np.uint64]:

@@ -31,6 +31,7 @@ def pack(examples: Sequence[Example], window: int) -> list[Row]:
     order = sorted(range(len(examples)), key=lambda index: -_longest(examples[index]))
     rows: list[Row] = []
     open_rows: list[tuple[int, int, int]] = []  # (places left, source places left, row), ascending
+    least, least_source = (min(lengths, default=0) for lengths in zip(*map(_lengths, examples), strict=True))
     for index in order:
         example = examples[index]
         main, source = _lengths(example)
@@ -40,7 +41,7 @@ def pack(examples: Sequence[Example], window: int) -> list[Row]:
         if found < 0:
             rows.append([])
         rows[row].append(example)
-        if left > main:
+        if left - main >= least and source_left - source >= least_source:  # another may still fit
             insort(open_rows, (left - main, source_left - source, row))
     return rows
 
@@ -166,7 +167,8 @@ def _gather(rows: Sequence[Row], width: int) -> tuple[tuple[Asked, ...], dict[st
         start = index * width
         for example in row:
             for ask in example.asks:
-                assert len(ask.at) == 0 or 0 <= ask.at.min() <= ask.at.max() < len(example.main), ask
+                unsigned = ask.at.astype(np.int64, copy=False).view(np.uint64)  # what is below 0 is large
+                assert not len(unsigned) or int(unsigned.max()) < len(example.main), ask
                 groups[ask.head, ask.name, ask.negative, ask.target.ndim].append((start, ask))
                 asked[ask.name] += float(ask.weight.sum(dtype=np.float64))
             start += len(example.main)

@@ -292,7 +292,7 @@ class Shards:
         kind = np.dtype(dtype).newbyteorder("<")
         if path.stat().st_size == 0:  # an empty file cannot be mapped
             return np.zeros(0, kind)
-        return np.memmap(path, dtype=kind, mode="r")
+        return np.asarray(np.memmap(path, dtype=kind, mode="r"))  # slices of a plain array are cheaper
 
 
 def _read_header(folder: Path) -> Header:

@@ -10,6 +10,7 @@ With a length of 0 there is one span, the end of the text.
 
 from abc import ABC
 from dataclasses import replace
+from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -113,8 +114,10 @@ def placed(lengths: Ids, n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 def _parts(total: int, count: int, rng: np.random.Generator) -> Ids:
     """`count` numbers ≥ 1 that add up to `total`, every such list equally likely."""
-    cuts = 1 + np.sort(rng.choice(total - 1, count - 1, replace=False))
-    return np.diff(cuts, prepend=0, append=total)
+    edges = np.empty(count + 1, np.int64)
+    edges[0], edges[-1] = 0, total
+    edges[1:-1] = 1 + np.sort(rng.choice(total - 1, count - 1, replace=False))
+    return edges[1:] - edges[:-1]
 
 
 class Corrupted(NamedTuple):
@@ -133,15 +136,16 @@ def corrupt(ids: Ids, hidden: NDArray[np.bool_], marks: Ids | int) -> Corrupted:
 
     a b c d e f, of which b, c and f are hidden → a ⟨0⟩ d e ⟨1⟩ and ⟨0⟩ b c ⟨1⟩ f.
     """
-    begins = hidden & ~np.concatenate([[False], hidden])[:-1]
+    begins = hidden.copy()
+    begins[1:] &= ~hidden[:-1]
     read = ids.copy()
     read[begins] = marks
-    first = np.flatnonzero(begins[hidden])
-    return Corrupted(
-        read=read[begins | ~hidden],
-        said=np.insert(ids[hidden], first, marks),
-        places=np.insert(np.flatnonzero(hidden), first, np.flatnonzero(begins)),
-    )
+    places, starts = np.flatnonzero(hidden), np.flatnonzero(begins)
+    order = np.repeat(places, 1 + begins[places])  # the first place of a run twice: for its mark, for itself
+    said = ids[order]
+    at_mark = np.flatnonzero(begins[places]) + np.arange(len(starts))
+    said[at_mark] = marks
+    return Corrupted(read=read[begins | ~hidden], said=said, places=order)
 
 
 def take(noise: Noise, piece: Piece, rng: np.random.Generator, tokenizer: Tokenizer) -> Sequences:
@@ -167,8 +171,7 @@ def take_these(
 def _marked(ids: Ids, hidden: NDArray[np.bool_], tokenizer: Tokenizer) -> Corrupted:
     """`corrupt` with as many marks as are needed."""
     spans = int(hidden[:1].sum() + (hidden[1:] & ~hidden[:-1]).sum())
-    marks = [tokenizer.special(mark(number)) for number in range(spans)]
-    return corrupt(ids, hidden, np.array(marks, np.int64))
+    return corrupt(ids, hidden, mark_ids(tokenizer, spans))
 
 
 def _ended(made: Corrupted, asked: NDArray[np.bool_], tokenizer: Tokenizer) -> Sequences:
@@ -197,6 +200,12 @@ def longest_piece(noise: Noise, form: Form, window: int, front: int = 0) -> int:
 def mark(number: int) -> str:
     """The name of the token that marks span `number`, as T5's vocabulary has it."""
     return f"<extra_id_{number}>"
+
+
+@lru_cache(maxsize=1024)
+def mark_ids(tokenizer: Tokenizer, spans: int) -> Ids:
+    """The ids of the first so many marks (spans,)."""
+    return np.array([tokenizer.special(mark(number)) for number in range(spans)], np.int64)
 
 
 def mark_names(count: int) -> tuple[str, ...]:

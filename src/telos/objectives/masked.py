@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from telos.batch import Ask, Cut, Example, Piece, Read
+from telos.batch import Ask, Cut, Example, Piece, Read, Side
 from telos.config import Settings
 from telos.errors import ConfigError, DataError
 from telos.objectives._base import Objective
@@ -71,10 +71,21 @@ class MaskedSpanSettings(Settings):
 
     def draw(self, total: int, rng: np.random.Generator) -> Ids:
         """Lengths that add up to `total`; the last is shortened to that."""
-        chances = (1 - self.ends) ** np.arange(self.longest)
-        drawn = 1 + rng.choice(self.longest, size=total, p=chances / chances.sum())
+        drawn = 1 + _below(self.ends, self.longest).searchsorted(rng.random(total), side="right")
         ends = np.minimum(np.cumsum(drawn), total)
-        return np.diff(ends[: 1 + int(np.searchsorted(ends, total))], prepend=0)
+        ends = ends[: 1 + int(np.searchsorted(ends, total))]
+        lengths: Ids = ends.copy()
+        lengths[1:] -= ends[:-1]
+        return lengths
+
+
+@lru_cache(maxsize=4)
+def _below(ends: float, longest: int) -> NDArray[np.float64]:
+    """The chance of a run of at most 1, 2, … words."""
+    chances = (1 - ends) ** np.arange(longest)
+    sums = np.cumsum(chances / chances.sum())
+    below: NDArray[np.float64] = sums / sums[-1]
+    return below
 
 
 class MaskedStartSettings(Settings):
@@ -182,7 +193,7 @@ class Masked(Objective):
         Raises:
             DataError: words are asked for, and the row does not say where they begin.
         """
-        places = np.flatnonzero(free & ~np.isin(row.main.ids, list(tokenizer.special_ids)))
+        places = np.flatnonzero(free & ~special(tokenizer)[row.main.ids])
         unit = self._units(row, places)
         count = int(unit[-1]) + 1 if len(unit) else 0
         total = int(self.rate * count + rng.random())
@@ -198,7 +209,8 @@ class Masked(Objective):
     def replaced(self, ids: Ids, hidden: Hidden, rng: np.random.Generator, tokenizer: Tokenizer) -> Ids:
         """The row as it goes in; the tokens of a run fare alike."""
         drawn = rng.random(1 + int(hidden.group.max(initial=0)))[hidden.group]
-        other = rng.choice(ordinary(tokenizer), size=len(hidden.at))
+        usual = ordinary(tokenizer)
+        other = usual[rng.integers(len(usual), size=len(hidden.at))]
         new = ids.copy()
         mask, random = drawn < self.instead.mask, drawn < self.instead.mask + self.instead.random
         new[hidden.at] = np.where(mask, tokenizer.mask, np.where(random, other, ids[hidden.at]))
@@ -219,7 +231,9 @@ class Masked(Objective):
                 f'objective.unit = "{self.unit}" needs the column {self._words}, and the text was prepared '
                 "without it. Prepare it with this objective in the recipe: telos prepare …"
             )
-        begins = row.columns[self._words][places] | (np.diff(places, prepend=-2) > 1)
+        begins = row.columns[self._words][places]  # a copy
+        begins[:1] = True
+        begins[1:] |= places[1:] - places[:-1] > 1
         return np.cumsum(begins) - 1
 
     @property
@@ -230,7 +244,16 @@ class Masked(Objective):
 def asking(row: Example, ids: Ids, at: Ids, of: Ids) -> Example:
     """`row` with `ids` going in; its own tokens at the places `of` are asked for at the places `at`."""
     ask = Ask(head="tokens", at=at, target=row.main.ids[of], weight=np.ones(len(at), np.float32))
-    return replace(row, main=replace(row.main, ids=ids), asks=(*row.asks, ask))
+    main = row.main
+    read = Side(
+        ids=ids,
+        positions=main.positions,
+        segment=main.segment,
+        order=main.order,
+        seen=main.seen,
+        types=main.types,
+    )
+    return replace(row, main=read, asks=(*row.asks, ask))
 
 
 @lru_cache(maxsize=4)
@@ -239,6 +262,14 @@ def ordinary(tokenizer: Tokenizer) -> Ids:
     other = tokenizer.special_ids | ({tokenizer.unknown} if tokenizer.unknown is not None else set())
     ids: Ids = np.setdiff1d(np.arange(tokenizer.size), list(other))
     return ids
+
+
+@lru_cache(maxsize=4)
+def special(tokenizer: Tokenizer) -> NDArray[np.bool_]:
+    """Which ids of a vocabulary are special (size,)."""
+    found = np.zeros(tokenizer.size, np.bool_)
+    found[list(tokenizer.special_ids)] = True
+    return found
 
 
 def _on_a_ring(count: int, lengths: Ids, rng: np.random.Generator) -> Ids:
