@@ -129,6 +129,7 @@ def check_command(words: list[str], where: str) -> None:
         pytest.fail(f"{where}: {error.format_message()}")
     what = "demo" if words[0] == "demo" else parsed.get("what")
     if what and what not in shipped.described() and not what.endswith(".toml"):
+        Path(what).parent.mkdir(parents=True, exist_ok=True)
         Path(what).touch()  # text of the reader's own
     if what and not (what.endswith(".toml") and not Path(what).exists()):
         overrides = [*(parsed.get("changes") or [])]

@@ -15,7 +15,7 @@ __all__ = ["growth", "lengths", "losses", "ranks"]
 Point = tuple[float, float]
 LINES = {"a": "#3b5bdb", "b": "#d9480f"}
 """The colours of the two lines, which the page names `--line-a` and `--line-b`."""
-WIDE, NARROW, HEIGHT = 6.0, 4.2, 2.4
+WIDE, NARROW, HEIGHT = 6.6, 4.2, 2.4
 
 
 def lengths(bins: Sequence[Bin], window: int | None) -> str:
@@ -53,7 +53,7 @@ def growth(tokens: Sequence[Point], words: Sequence[Point]) -> str:
 def losses(answer: Answer) -> str:
     """The expected loss over passes: of the text read again (a), and of as much new text (b)."""
     passes = answer.passes
-    with Drawing(NARROW, HEIGHT) as drawing:
+    with Drawing(WIDE, HEIGHT) as drawing:
         axes = drawing.axes
         axes.set_xscale("log", base=2)
         for name, values in (("b", [p.loss_if_new for p in passes]), ("a", [p.loss for p in passes])):

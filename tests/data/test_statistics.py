@@ -84,15 +84,29 @@ def test_what_is_large_is_sampled_and_said(
     monkeypatch.setattr(statistics, "BLOCK", 64)
     monkeypatch.setattr(statistics, "READ", 1024)
     monkeypatch.setattr(statistics, "TEXT", 2000)
+    monkeypatch.setattr(statistics, "PIECE", 64)
     monkeypatch.setattr(statistics, "LOOKED_UP", 50)
     texts = [f"one two three four {i} " * 5 for i in range(400)]
     shards = split(tmp_path, tokenizer, texts)
     found = measure(shards, tokenizer)
     assert found.tokens.of == shards.header.tokens and 900 <= found.tokens.read <= 1024
     assert 2000 <= found.words.bytes < 2200 and found.words.of_bytes == shards.header.bytes
-    assert found.words.all_spaced == pytest.approx(400 * 25, rel=0.05)
+    assert found.words.all_spaced == pytest.approx(400 * 25, rel=0.1)
     assert found.lengths.documents == 400 == sum(each.documents for each in found.lengths.bins)
     assert measure(shards, tokenizer) == found
+
+
+def test_one_long_document_weighs_as_much_as_it_is(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine tenths of the text are one document: of whatever little is sampled, nine tenths are of it."""
+    monkeypatch.setattr(statistics, "PIECE", 16)
+    monkeypatch.setattr(statistics, "TEXT", 4000)
+    texts = ["床前明月光" for _ in range(400)] + ["word " * 10_800]
+    found = measure(split(tmp_path, tokenizer, texts), tokenizer).words
+    assert found.bytes < 5000 and found.of_bytes == 60_000
+    assert found.all_spaced * 5 / 54_000 == pytest.approx(1, rel=0.35)
+    assert found.all_characters / 2000 == pytest.approx(1, rel=0.5)
 
 
 def test_nothing_at_all(tmp_path: Path, tokenizer: Tokenizer) -> None:

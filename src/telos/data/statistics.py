@@ -14,7 +14,7 @@ over the part of the curve that its function names.
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, final
@@ -46,9 +46,12 @@ READ = 200_000_000
 LOOKED_UP = 1_000_000
 """Documents that quantiles are taken of, at most: of more, every so many."""
 TEXT = 4_000_000
-"""Bytes of text that are decoded and cut into words, about: documents in one random order."""
-PIECE = 1 << 15
-"""Tokens that are decoded together."""
+"""Bytes of text that are decoded and cut into words, about."""
+GROWN = 20_000_000
+"""Tokens among which new ones are counted, at most."""
+PIECE = 1 << 12
+"""Tokens of a piece. Words, and how new tokens come, are of pieces in one random order: by documents, long
+ones would be missed."""
 SHOWN = 40
 """Frequent tokens and words that are named."""
 LONGEST = 8
@@ -132,7 +135,6 @@ class Words:
 
     bytes: int
     of_bytes: int
-    documents: int
     words: int
     """Words in the sample, each Chinese character one."""
     characters: int
@@ -184,11 +186,10 @@ class Statistics:
 
 def measure(shards: Shards, tokenizer: Tokenizer) -> Statistics:
     """Look through a split. What is sampled is drawn by a fixed seed: the same split, the same figures."""
-    order = _order(len(shards))
     return Statistics(
         lengths=_lengths(shards, tokenizer),
-        tokens=_tokens(shards, tokenizer, order),
-        words=_words(shards, tokenizer, order),
+        tokens=_tokens(shards, tokenizer),
+        words=_words(shards, tokenizer),
     )
 
 
@@ -265,13 +266,13 @@ def _beginning(shards: Shards, index: int, tokenizer: Tokenizer) -> str:
 # ---- tokens
 
 
-def _tokens(shards: Shards, tokenizer: Tokenizer, order: Values) -> Tokens:
+def _tokens(shards: Shards, tokenizer: Tokenizer) -> Tokens:
     counts, read = _counted(shards, tokenizer.size)
     ordinary = np.ones(tokenizer.size, np.bool_)
     ordinary[sorted(tokenizer.special_ids)] = False
     top = np.argsort(-counts, kind="stable")
     falling = counts[top]
-    growth = _growth_of_tokens(shards, tokenizer.size, order)
+    growth = _growth_of_tokens(shards, tokenizer.size)
     return Tokens(
         read=read,
         of=shards.header.tokens,
@@ -302,15 +303,16 @@ def _counted(shards: Shards, size: int) -> tuple[Values, int]:
     return counts, read
 
 
-def _growth_of_tokens(shards: Shards, size: int, order: Values) -> tuple[tuple[int, int], ...]:
-    """How many different tokens there are among the first n, documents in random order."""
+def _growth_of_tokens(shards: Shards, size: int) -> tuple[tuple[int, int], ...]:
+    """How many different tokens there are among the first n, pieces in random order."""
     seen, firsts, read = np.zeros(size, np.bool_), [np.zeros(0, np.int64)], 0
-    for ids in _pieces(shards, order, BLOCK):
+    for begin in _places(shards).tolist():
+        ids = shards.ids[begin : begin + PIECE]
         found, at = np.unique(ids, return_index=True)
         firsts.append(at[~seen[found]] + read)
         seen[found] = True
         read += len(ids)
-        if read >= READ or seen.all():
+        if read >= GROWN:
             break
     return _growth(np.sort(np.concatenate(firsts)), read)
 
@@ -318,31 +320,26 @@ def _growth_of_tokens(shards: Shards, size: int, order: Values) -> tuple[tuple[i
 # ---- words
 
 
-def _words(shards: Shards, tokenizer: Tokenizer, order: Values) -> Words:
+def _words(shards: Shards, tokenizer: Tokenizer) -> Words:
     counts: Counter[str] = Counter()
     firsts: list[int] = []
-    characters = words = size = documents = 0
-    for index in order.tolist():
+    characters = words = size = 0
+    for ids in _pieces(shards):
         if size >= TEXT:
             break
-        documents += 1
-        for ids in _pieces(shards, [index], PIECE):
-            text = tokenizer.decode(ids.tolist())
-            size += len(text.encode())
-            for word in words_of(text):
-                characters += len(word) if without_blanks(word) else 0
-                if word not in counts:
-                    firsts.append(words)
-                counts[word] += 1
-                words += len(word) if without_blanks(word) else 1
-            if size >= TEXT:
-                break
+        text = tokenizer.decode(ids.tolist())
+        size += len(text.encode())
+        for word in words_of(text):
+            if word not in counts:
+                firsts.append(words)
+            counts[word] += 1
+            units = len(word) if without_blanks(word) else 0
+            characters, words = characters + units, words + max(1, units)
     growth = _growth(np.array(firsts, np.int64), words)
     falling = np.sort(np.fromiter(counts.values(), np.int64, len(counts)))[::-1]
     return Words(
         bytes=size,
         of_bytes=int(shards.header.bytes),
-        documents=documents,
         words=words,
         characters=characters,
         different=len(counts),
@@ -370,20 +367,22 @@ _LETTER = re.compile(r"[^\W_]")
 # ---- parts
 
 
-def _order(documents: int) -> Values:
-    """Numbers of documents in one random order: all, or of very many a sample."""
+def _places(shards: Shards) -> Values:
+    """Where pieces of the split begin, in one random order: all, or of very many a sample."""
     rng = np.random.default_rng(0)
-    if documents <= LOOKED_UP:
-        return rng.permutation(documents)
-    return rng.permutation(np.unique(rng.integers(documents, size=LOOKED_UP)))
+    pieces = math.ceil(len(shards.ids) / PIECE)
+    if pieces <= LOOKED_UP:
+        return rng.permutation(pieces) * PIECE
+    return rng.permutation(np.unique(rng.integers(pieces, size=LOOKED_UP))) * PIECE
 
 
-def _pieces(shards: Shards, documents: Iterable[int], size: int) -> Iterator[NDArray[Any]]:
-    """The tokens of documents, at most `size` at a time."""
-    for index in documents:
-        begin, end = int(shards.offsets[index]), int(shards.offsets[index + 1])
-        for first in range(begin, end, size):
-            yield shards.ids[first : min(first + size, end)]
+def _pieces(shards: Shards) -> Iterator[NDArray[Any]]:
+    """The tokens of pieces in random order, apart where documents meet."""
+    for first in _places(shards).tolist():
+        last = min(first + PIECE, len(shards.ids))
+        low, high = np.searchsorted(shards.offsets, [first, last], side="right")
+        ends = sorted({first, *shards.offsets[low:high].tolist(), last})
+        yield from (shards.ids[begin:end] for begin, end in pairwise(ends))
 
 
 def _spaced(first: int, last: int) -> Values:
