@@ -129,6 +129,8 @@ class Card:
     """Personal data by its kind: how often it was found, and what it looked like, with `0` for each digit."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """What sources left out of files, by reason, before there were documents."""
+    contamination: Mapping[str, int] = field(default_factory=dict)
+    """Texts to train on that hold text of evaluation sets, and their bytes, where that was looked for."""
     lossy: tuple[str, ...] = ()
     """Names of what lost something of the text: bits per byte are of the text after it."""
     notes: tuple[str, ...] = ()
@@ -161,6 +163,7 @@ class Card:
             self._changes(),
             self._dropped(),
             self._duplicates(),
+            self._contaminated(),
             _table("Kind", _flat(self.privacy), "## Personal data\n\n") if self.privacy else "",
             f"## Notes\n\n{notes}" if notes else "",
         ]
@@ -187,6 +190,15 @@ class Card:
         where = f" First: {_plain(bad['first'])}." if bad["first"] else ""
         text = f"Invalid characters: {bad['count']:,} (policy: {bad['policy']}).{where}\n"
         return _table("Step", self.cleaning, f"## Cleaning\n\n{lost}") + text
+
+    def _contaminated(self) -> str:
+        if not self.contamination:
+            return ""
+        texts, size = self.contamination["texts"], self.contamination["bytes"]
+        return (
+            f"## Evaluation sets\n\n{counted(texts, 'text')} to train on ({counted(size, 'byte')}) hold text "
+            "of an evaluation set.\n"
+        )
 
     def _duplicates(self) -> str:
         if not self.duplicates:
@@ -279,6 +291,7 @@ def make_card(
             for kind, number in sorted(findings.counts.get("privacy", {}).items())
         },
         left_out=findings.counts.get("left out", {}),
+        contamination=findings.counts.get("contamination", {}),
         vocabulary=vocabulary,
         scripts=scripts.table(),
         dropped={reason: drop._asdict() for reason, drop in findings.dropped.items()},

@@ -15,9 +15,9 @@ tasks are known: copies of other documents, say.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, final
 
@@ -26,16 +26,17 @@ from numpy.typing import NDArray
 
 from telos.batch import Document
 from telos.data import clean
-from telos.data.documents import SPLITS, Read, Task
+from telos.data.documents import SPLITS, File, Read, Task, read
 from telos.data.filters._base import Filter
 from telos.data.findings import Findings, counted
-from telos.data.folders import finished
+from telos.data.folders import UNFINISHED, finished
 from telos.data.near import signatures
+from telos.data.overlap import Known, grams, overlap, united
 from telos.data.privacy._scrub import Scrubber
 from telos.data.settings import DataSettings
 from telos.errors import DataError
 
-__all__ = ["Cleaned", "Cleaner", "Written", "clean_task"]
+__all__ = ["Cleaned", "Cleaner", "Written", "clean_task", "save_grams"]
 
 BATCH = 1 << 20
 """Characters whose signatures are computed together, about."""
@@ -134,11 +135,48 @@ class Cleaner:
                 self._findings.drop("not UTF-8", text, where)
 
 
+@lru_cache(maxsize=1)
+def known_at(path: Path) -> Known:
+    """The n-grams of evaluation sets, from their file."""
+    with np.load(path) as parts:
+        return Known({int(length): parts[length] for length in parts.files})
+
+
+def save_grams(settings: DataSettings, files: Sequence[File], path: Path) -> None:
+    """The n-grams of evaluation sets, cleaned as the text is, into a file of numpy."""
+    if path.exists():
+        return
+    cleaner, found = Cleaner(settings), dict[int, NDArray[np.uint64]]()
+    for batch in _batches(each.document.text for file in files for each in read(file, 0)):
+        cleaned = [text for text in map(cleaner.clean, batch) if text]
+        found = dict(united([found, grams(cleaned, settings.decontaminate.words)]))
+    part = path.with_suffix(UNFINISHED)
+    with part.open("wb") as out:
+        np.savez(out, allow_pickle=False, **{str(length): hashes for length, hashes in found.items()})
+    part.replace(path)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch, size = list[str](), 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def clean_task(
-    settings: DataSettings, task: Task, folder: Path, progress: Callable[[int], None] | None = None
+    settings: DataSettings,
+    task: Task,
+    folder: Path,
+    known: Path | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> int:
     """Do a task, unless it is done: afterwards `Cleaned(folder)` is there. How many documents it has;
-    `progress` is told on the way how many have been read.
+    `known`: a file of `save_grams`; `progress` is told on the way how many have been read.
 
     Raises:
         DataError: a file cannot be read, or is not what its suffix says.
@@ -146,7 +184,7 @@ def clean_task(
     if not folder.is_dir():
         with finished(folder) as building:
             with (building / "texts.bin").open("wb", buffering=1 << 20) as out:
-                writing = _Writing(out, settings, Findings())
+                writing = _Writing(out, settings, known_at(known) if known else None)
                 for number, read in enumerate(task.reads(writing.skip), 1):
                     writing.take(read)
                     if progress is not None:
@@ -167,15 +205,16 @@ class _Rest:
 class _Writing:
     """The texts of a task on their way to the disk."""
 
-    def __init__(self, out: BinaryIO, settings: DataSettings, findings: Findings) -> None:
-        self._out, self._findings = out, findings
+    def __init__(self, out: BinaryIO, settings: DataSettings, known: Known | None) -> None:
+        self._out, self._findings, self._known = out, Findings(), known
         self._cleaner = Cleaner(settings, self._findings)
         self._near = settings.dedupe.near != "off"
         self._rest = _Rest()
         self._ends, self._units, self._digests = [0], list[int](), bytearray()
         self._given, self._origins = bytearray(), list[int]()
         self._signed: list[NDArray[np.uint32]] = []
-        self._unsigned: list[str] = []
+        self._overlaps: list[NDArray[np.float64]] = []
+        self._unread: list[str] = []
         self._waiting = self._unit = self._before = 0
 
     def take(self, read: Read) -> None:
@@ -205,16 +244,19 @@ class _Writing:
             self._rest.targets[at] = document.target
         if document.label is not None:
             self._rest.labels[at] = document.label
-        if self._near:
-            self._unsigned.append(document.text)
+        if self._near or self._known:
+            self._unread.append(document.text)
             self._waiting += len(document.text)
             if self._waiting >= BATCH:
-                self._sign()
+                self._together()
 
-    def _sign(self) -> None:
-        """The signatures of the texts that wait for theirs."""
-        self._signed.append(signatures(self._unsigned))
-        self._unsigned, self._waiting = [], 0
+    def _together(self) -> None:
+        """What is found out about many texts at once, of those that wait for it."""
+        if self._near:
+            self._signed.append(signatures(self._unread))
+        if self._known:
+            self._overlaps.append(overlap(self._unread, self._known).share)
+        self._unread, self._waiting = [], 0
 
     def save(self, folder: Path) -> None:
         """The rest to the disk."""
@@ -225,10 +267,12 @@ class _Writing:
             "given": np.frombuffer(bytes(self._given), np.uint8),
             "origins": np.array(self._origins, np.int16),
         }
-        np.savez(folder / "table.npz", allow_pickle=False, **table)
+        self._together()
+        if self._known:
+            table["overlaps"] = np.concatenate(self._overlaps)
         if self._near:
-            self._sign()
             np.save(folder / "signatures.npy", np.concatenate(self._signed))
+        np.savez(folder / "table.npz", allow_pickle=False, **table)
         rest = {"names": self._rest.names, "targets": self._rest.targets, "labels": self._rest.labels}
         for name, value in (("rest.json", rest), ("findings.json", self._findings.table())):
             (folder / name).write_text(json.dumps(value, ensure_ascii=True), encoding="ascii")

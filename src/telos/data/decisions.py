@@ -73,6 +73,8 @@ def decide(
         dropping.count_near(labels_of_near)
         if settings.dedupe.near == "drop":
             dropping.later_ones("near copy", labels_of_near)
+    if settings.decontaminate.action != "off":
+        dropping.contaminated(settings)
     _fill(settings, texts, codes, findings)
     sizes = {split: int(texts.sizes[codes == code].sum()) for code, split in enumerate(SPLITS)}
     by_task = texts.by_task(codes)
@@ -161,6 +163,26 @@ class _Dropping:
         held_out = (self.codes[later] == TRAIN) & (self.codes[labels[later]] != TRAIN)
         found = {"clusters": len(np.unique(labels[later])), "near copies": len(later)}
         self.findings.count("duplicates", {**found, "of held-out text": int(held_out.sum())})
+
+    def contaminated(self, settings: DataSettings) -> None:
+        """Texts to train on that hold text of evaluation sets.
+
+        Raises:
+            DataError: there are such, and they are refused.
+        """
+        shares = np.concatenate([task.table("overlaps")[0] for task in self.texts.tasks])
+        chosen = np.flatnonzero((self.codes == TRAIN) & (shares > settings.decontaminate.share))
+        found = {"texts": len(chosen), "bytes": int(self.texts.sizes[chosen].sum())}
+        self.findings.count("contamination", found)
+        if settings.decontaminate.action == "drop":
+            self.drop("text of an evaluation set", chosen)
+        elif settings.decontaminate.action == "refuse" and len(chosen):
+            names = [name for _, name in self.texts.read(chosen[:EXAMPLES], 0)]
+            more = f" and {len(chosen) - len(names):,} more" if len(chosen) > len(names) else ""
+            raise DataError(
+                f"{counted(len(chosen), 'text')} to train on hold text of an evaluation set: "
+                f'{", ".join(names)}{more}. Take them out, or set data.decontaminate.action to "drop".'
+            )
 
     def drop(self, reason: str, chosen: NDArray[np.int64]) -> None:
         """These texts, in their order."""

@@ -6,7 +6,7 @@ First comes what was given for the test and for validation, then the text of eac
 recipe; the files of each by name. A task is a stretch of that order.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -119,6 +119,9 @@ class Reader:
             for file in self._files(number, origin, taken)
         ]
         self.files: list[File] = held_out + given
+        against = settings.decontaminate.against if settings.decontaminate.action != "off" else ()
+        self.against = [*self._found_in(against)]
+        """Files of evaluation sets that are not held-out text of this data."""
         if not given:
             raise self._no_files()
 
@@ -140,6 +143,17 @@ class Reader:
             kinds = _by_suffix(self.settings.origins[0])
             for file, source, name in self._found(path, kinds, self._root):
                 yield File(file, source, split, -1, name)
+
+    def _found_in(self, places: Iterable[Path | str]) -> Iterator[File]:
+        kinds = _by_suffix(self.settings.origins[0])
+        for place in places:
+            for file, source, name in self._found(place, kinds, _root(place)):
+                yield File(file, source, "test", -1, name)
+
+    @property
+    def evaluation(self) -> list[File]:
+        """The files of all evaluation sets that the settings name."""
+        return [*self.against, *(file for file in self.files if file.split)]
 
     def _files(self, number: int, origin: OriginSettings, taken: set[Path]) -> Iterator[File]:
         prefix = f"{origin.name}/" if self.settings.sources else ""

@@ -36,7 +36,7 @@ from filelock import FileLock
 
 from telos.config import fingerprint
 from telos.data.card import Card, Counts, Scripts, make_card, read_card
-from telos.data.cleaned import Cleaned, clean_task
+from telos.data.cleaned import Cleaned, clean_task, save_grams
 from telos.data.decisions import Decisions, decide
 from telos.data.documents import SPLITS, Reader, Task, choose_unit
 from telos.data.engine import Call, WorkerDied, run, workers_for
@@ -216,8 +216,9 @@ _NO_PART_OF_THE_KEY = ("path", "validation", "test", "engine", "allow_hosts")
 def _key(job: _Job) -> str:
     """Of the content of everything that is read and every setting; not of where the files are."""
     files = []
-    for done, file in enumerate(job.reader.files):
-        job.report("reading", done, len(job.reader.files))
+    every = [*job.reader.files, *job.reader.against]
+    for done, file in enumerate(every):
+        job.report("reading", done, len(every))
         digests = []
         for path in file.source.reads(file.path):
             job.seen[path] = _state(path)
@@ -227,6 +228,7 @@ def _key(job: _Job) -> str:
     data["sources"] = [
         {k: v for k, v in each.items() if k not in _NO_PART_OF_THE_KEY} for each in data.get("sources", [])
     ]
+    data.get("decontaminate", {}).pop("against", None)
     data["outside"] = [each.digest() for each in job.data.filters]
     settings = {k: v for k, v in job.settings.table().items() if k != "path"}
     vocabulary = _digest(job.settings.path) if job.settings.path else ""
@@ -411,7 +413,10 @@ def _folders(folder: Path, count: int) -> list[Path]:
 
 def _clean(work: Path, job: _Job, tasks: Sequence[Task], workers: int) -> list[Cleaned]:
     folders = _folders(work / "cleaned", len(tasks))
-    calls = [Call(clean_task, (job.data, *each)) for each in zip(tasks, folders, strict=True)]
+    known = work / "known.npz" if job.data.decontaminate.action != "off" else None
+    if known:
+        save_grams(job.data, job.reader.evaluation, known)
+    calls = [Call(clean_task, (job.data, *each, known)) for each in zip(tasks, folders, strict=True)]
     run(job.data.engine, workers, calls, lambda count: job.report("cleaning", count, None))
     for path, state in job.seen.items():
         if _state(path) != state:

@@ -16,6 +16,7 @@ from telos.find import names, suggestion
 __all__ = [
     "CleanSettings",
     "DataSettings",
+    "DecontaminateSettings",
     "DedupeSettings",
     "EngineSettings",
     "OriginSettings",
@@ -59,6 +60,15 @@ class CleanSettings(Settings):
     """`collapse`: blanks at line ends go, and several blank lines become one; indents stay."""
 
 
+def _place(given: Any) -> Any:
+    """A path, or a URL as it stands: a path has no two slashes one after the other."""
+    return Path(given) if isinstance(given, str) and not is_remote(given) else given
+
+
+Place = Annotated[Path | str, BeforeValidator(_place)]
+"""Where text is: a path of this machine, or a URL."""
+
+
 @final
 class SplitSettings(Settings):
     """Which documents are held out. A document's split depends
@@ -95,6 +105,21 @@ class DedupeSettings(Settings):
 
 
 @final
+class DecontaminateSettings(Settings):
+    """Whether texts to train on hold text of evaluation sets: those named here, and the files of
+    `data.validation` and `data.test`. Of their n-grams of words, see docs/duplicates.md."""
+
+    action: Literal["off", "report", "drop", "refuse"] = "off"
+    """Not looked for, counted on the data card, dropped, or an error that shows where."""
+    against: Annotated[tuple[Place, ...], Lax] = ()
+    """Evaluation sets: files, folders or URLs, read as `data.path` is."""
+    words: int = Field(13, ge=5, le=50)
+    """Words of an n-gram; a Chinese character counts for half a word."""
+    share: float = Field(0.0, ge=0, lt=1)
+    """Of a text's words, more than this share must be in such n-grams; at 0, one n-gram is enough."""
+
+
+@final
 class EngineSettings(Settings):
     """Who does the work. The result is the same to the byte, so that it is no part of the data's key."""
 
@@ -110,15 +135,6 @@ class EngineSettings(Settings):
     address: str = ""
     """Of the Ray cluster, as `ray.init` takes it; empty: the one that the environment names, or a new one on
     this machine."""
-
-
-def _place(given: Any) -> Any:
-    """A path, or a URL as it stands: a path has no two slashes one after the other."""
-    return Path(given) if isinstance(given, str) and not is_remote(given) else given
-
-
-Place = Annotated[Path | str, BeforeValidator(_place)]
-"""Where text is: a path of this machine, or a URL."""
 
 
 class SourceSettings(Settings):
@@ -179,6 +195,7 @@ class DataSettings(SourceSettings):
     """Members of `telos/data/filters/`, by which documents are dropped, in this order."""
     privacy: PrivacySettings = PrivacySettings()
     dedupe: DedupeSettings = DedupeSettings()
+    decontaminate: DecontaminateSettings = DecontaminateSettings()
     split: SplitSettings = SplitSettings()
     engine: EngineSettings = EngineSettings()
 
