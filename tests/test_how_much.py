@@ -76,6 +76,9 @@ def test_the_loss_of_repeated_text() -> None:
     assert loss_of(suited / 2, tokens, 1) == pytest.approx(REPEATED.loss(suited / 2, tokens))
     assert REPEATED.loss(suited, 4 * tokens) < loss_of(suited, tokens, 4) < loss_of(suited, tokens, 1)
     assert REPEATED.loss(8 * suited, tokens) < loss_of(8 * suited, tokens, 1) < loss_of(suited, tokens, 1)
+    effective = 1 + 5.309743 * (1 - math.exp(-7 / 5.309743))
+    assert effective == pytest.approx(4.889, abs=1e-3)
+    assert loss_of(8 * suited, tokens, 1) == pytest.approx(REPEATED.loss(effective * suited, tokens))
 
 
 @pytest.mark.parametrize(
