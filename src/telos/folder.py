@@ -35,7 +35,7 @@ HARMLESS = (
     "data.validation",
     "data.test",
     "data.engine.",
-    "data.allow_hosts",
+    "data.remote.",
     "train.loader.workers",
     "train.loader.timeout",
     "train.compute.recompute",

@@ -188,15 +188,15 @@ class Reader:
         """The files at a URL, on this machine."""
         settings = self.settings
         access = Access(
-            cache=settings.engine.cache,
-            most=int(settings.engine.cache_gigabytes * 1e9),
-            allow_hosts=settings.allow_hosts,
+            cache=settings.remote.cache,
+            most=int(settings.remote.gigabytes * 1e9),
+            allow_hosts=settings.remote.allow_hosts,
         )
         files = listing(url, access)
         if (size := sum(file.size or 0 for file in files)) > access.most:
             raise DataError(
                 f"{url}: {size:,} bytes do not fit into the {access.most:,} of the cache: raise "
-                "data.engine.cache_gigabytes."
+                "data.remote.gigabytes."
             )
         for file in files:
             yield fetch(file, access), file.name

@@ -209,7 +209,7 @@ def _now_and_then(progress: Progress) -> Progress:
 # ---- the key and the folder
 
 
-_NO_PART_OF_THE_KEY = ("path", "validation", "test", "engine", "allow_hosts")
+_NO_PART_OF_THE_KEY = ("path", "validation", "test", "engine", "remote")
 """Of the settings of the data: where it is, and who does the work."""
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "DedupeSettings",
     "EngineSettings",
     "OriginSettings",
+    "RemoteSettings",
     "SourceSettings",
     "SplitSettings",
 ]
@@ -126,10 +127,6 @@ class EngineSettings(Settings):
     kind: Literal["local", "ray"] = "local"
     """`local`: processes on this machine. `ray`: tasks of a Ray cluster; all its machines must see the same
     files and the same folder of runs (needs `pip install 'telos-lm[cluster]'`)."""
-    cache: Annotated[Path, Lax] = Path("runs/fetched")
-    """The folder in which files that were fetched from elsewhere are kept."""
-    cache_gigabytes: float = Field(100.0, gt=0)
-    """How large it may become; what was not used the longest makes room."""
     workers: int = Field(0, ge=0, le=1024)
     """Processes; 1 works in this one. 0: as many as there are processors, and this one for small inputs."""
     address: str = ""
@@ -137,14 +134,9 @@ class EngineSettings(Settings):
     this machine."""
 
 
-class SourceSettings(Settings):
-    """Where text is, and how it is read."""
+class FormatSettings(Settings):
+    """Where the text is in a file."""
 
-    source: str = "files"
-    """`files`: each file by its suffix. Or one member of
-    `telos/data/sources/`: for all files, or one that needs none."""
-    path: Place | None = None
-    """A file, or a folder that is read with everything in it; or a URL (`https://`, `s3://`, `gs://`)."""
     text_key: str = "text"
     """Where JSON lines and tables have the text: a string, or a list of strings that are joined as lines. A
     key with dots, `translation.de`, leads into objects."""
@@ -164,6 +156,16 @@ class SourceSettings(Settings):
     """Of a data set on the Hugging Face hub that has several configurations, which."""
 
 
+class SourceSettings(FormatSettings):
+    """Where text is, and how it is read."""
+
+    source: str = "files"
+    """`files`: each file by its suffix. Or one member of
+    `telos/data/sources/`: for all files, or one that needs none."""
+    path: Place | None = None
+    """A file, or a folder that is read with everything in it; or a URL (`https://`, `s3://`, `gs://`)."""
+
+
 @final
 class OriginSettings(SourceSettings):
     """One of several sources, which keep their names in the shards, so that they can be mixed by weight."""
@@ -178,7 +180,35 @@ class OriginSettings(SourceSettings):
 
 
 @final
-class DataSettings(SourceSettings):
+class RemoteSettings(Settings):
+    """How text is fetched that is elsewhere. It is no part of the data's key."""
+
+    cache: Annotated[Path, Lax] = Path("runs/fetched")
+    """The folder in which what was fetched is kept."""
+    gigabytes: float = Field(100.0, gt=0)
+    """How large it may become; what was not used the longest makes room."""
+    allow_hosts: Annotated[tuple[str, ...], Lax] = ()
+    """Hosts with ports, as `127.0.0.1:8000`, that URLs may lead to although they are on a private network,
+    and that may speak plain HTTP."""
+
+
+_AnyFilter = member(filters, Filter)
+
+
+class PreparationSettings(SourceSettings):
+    """What becomes of the text."""
+
+    clean: CleanSettings = CleanSettings()
+    filters: Annotated[tuple[_AnyFilter, ...], Lax] = ()  # type: ignore[valid-type]
+    """Members of `telos/data/filters/`, by which documents are dropped, in this order."""
+    privacy: PrivacySettings = PrivacySettings()
+    dedupe: DedupeSettings = DedupeSettings()
+    decontaminate: DecontaminateSettings = DecontaminateSettings()
+    split: SplitSettings = SplitSettings()
+
+
+@final
+class DataSettings(PreparationSettings):
     """Where the text comes from and what becomes of it."""
 
     sources: Annotated[tuple[OriginSettings, ...], Lax] = ()
@@ -187,16 +217,7 @@ class DataSettings(SourceSettings):
     """Files that are held out for validation instead of a share of `path`."""
     test: Place | None = None
     """Files that are held out for the test instead of a share of `path`."""
-    allow_hosts: Annotated[tuple[str, ...], Lax] = ()
-    """Hosts with ports, as `127.0.0.1:8000`, that URLs may lead to although they are on a private network,
-    and that may speak plain HTTP."""
-    clean: CleanSettings = CleanSettings()
-    filters: Annotated[tuple[member(filters, Filter), ...], Lax] = ()  # type: ignore[valid-type]
-    """Members of `telos/data/filters/`, by which documents are dropped, in this order."""
-    privacy: PrivacySettings = PrivacySettings()
-    dedupe: DedupeSettings = DedupeSettings()
-    decontaminate: DecontaminateSettings = DecontaminateSettings()
-    split: SplitSettings = SplitSettings()
+    remote: RemoteSettings = RemoteSettings()
     engine: EngineSettings = EngineSettings()
 
     @model_validator(mode="before")
