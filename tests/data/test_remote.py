@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -248,7 +249,7 @@ def test_a_file_that_trickles_is_given_up(server, access, monkeypatch):
                 connection.recv(4096)
                 connection.sendall(b'HTTP/1.1 200 OK\r\nETag: "a"\r\nContent-Length: 1000000\r\n\r\n')
                 with contextlib.suppress(OSError):
-                    for _ in range(40):
+                    for _ in range(120):
                         connection.sendall(b"x")
                         stop.wait(0.05)
 
@@ -258,8 +259,10 @@ def test_a_file_that_trickles_is_given_up(server, access, monkeypatch):
     patient = Access(cache=access.cache, allow_hosts=(host,))
     try:
         (file,) = listing(f"http://{host}/slow.txt", patient)
+        began = time.monotonic()
         with pytest.raises(DataError, match="comes at less than 10,000 bytes per second"):
             fetch(file, patient)
+        assert time.monotonic() - began < 4  # and not when the other side has had enough
     finally:
         stop.set()
         socket.create_connection(listener.getsockname()).close()
