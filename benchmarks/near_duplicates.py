@@ -105,8 +105,8 @@ def main() -> None:
 def versions(peers: Path) -> dict[str, str]:
     """Of the peers and what they stand on; empty without their interpreter."""
     code = (
-        "import importlib.metadata as m, json;"
-        "print(json.dumps({n: m.version(n) for n in ('datatrove', 'datasketch', 'spacy', 'xxhash', 'numpy')}))"
+        "import importlib.metadata as m, json; names = 'datatrove datasketch spacy xxhash numpy'.split();"
+        "print(json.dumps({name: m.version(name) for name in names}))"
     )
     try:
         done = subprocess.run([str(peers), "-c", code], capture_output=True, text=True, check=True)
