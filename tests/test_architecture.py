@@ -15,7 +15,8 @@ SOURCE = Path(telos.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 OPEN_SETS = ("objectives", "models", "optim", "data/sources", "export/hf", "evaluate", "generate")
 """Folders whose listing is the registry: nobody else may know a member by its name."""
-READERS_OF_THE_ENVIRONMENT = {"cli.py", "doctor.py"}
+READERS_OF_THE_ENVIRONMENT = {"cli.py", "doctor.py", "data/engine.py"}
+"""`data/engine.py` tells a library in its workers how many threads to take, which the library reads there."""
 
 
 def name(path: Path) -> str:
@@ -104,7 +105,8 @@ def test_templates_are_our_own() -> None:
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         assert "chat_template" not in text and "trust_remote_code=True" not in text, name(path)
-        assert not {"eval", "exec", "__import__", "compile"} & called(path), name(path)
+        if name(path) != "data/filters/python.py":  # a user's own function, from a file that the recipe names
+            assert not {"eval", "exec", "__import__", "compile"} & called(path), name(path)
 
 
 def called(path: Path) -> set[str]:

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from telos import __version__, switches
 from telos.errors import ConfigError, TelosError, explained
+from telos.said import measure_line, score_lines, summary
 
 if TYPE_CHECKING:
     from telos.recipe import Recipe
@@ -255,7 +256,7 @@ def evaluate(
         if value is not None
     }
     figures = opened.evaluate(split, opened.evaluate_settings(given))
-    _print(figures, "\n".join(_score_lines(figures)), as_json)
+    _print(figures, "\n".join(score_lines(figures)), as_json)
 
 
 @app.command()
@@ -397,7 +398,7 @@ def doctor(device: _Device = "auto", as_json: _Json = False) -> None:
     examination = doctors.examine(device=doctors.choose_device(device))
     table = examination.table()
     sizes = {**table["hardware"], **{name: table[name] for name in ("free_memory_bytes", "free_disk_bytes")}}
-    lines = [_measure_line(key, value) for key, value in sizes.items()]
+    lines = [measure_line(key, value) for key, value in sizes.items()]
     lines += [
         f"{'float32':18} {table['float32'] / 1e9:.0f} GFLOP/s",
         f"{'bfloat16':18} {table['bfloat16'] / 1e9:.0f} GFLOP/s"
@@ -425,57 +426,7 @@ def _train(recipe: "Recipe", runs: Path, *, new: bool, device: str, as_json: boo
         )
         raise typer.Exit(outcome.exit_status)
     figures = {**run.figures(), "step": outcome.step}
-    _print(figures, _summary(run, figures), as_json)
-
-
-def _summary(run: "Run", figures: dict[str, Any]) -> str:
-    path = run.folder / "samples.txt"  # not there where the model says no tokens
-    samples = ["", path.read_text(encoding="utf-8").rstrip()] if path.exists() else []
-    scores = figures["evaluation"]["test"]
-    return "\n".join([*samples, *_score_lines(scores), f"Report: {run.folder / 'report.html'}"])
-
-
-def _measure_line(key: str, value: Any) -> str:
-    """A row of the doctor's table; bytes, which the key ends in, as GiB."""
-    name = key.removesuffix("_bytes")
-    shown = value if name == key else f"{value / 2**30:.1f} GiB" if value else "unknown"
-    return f"{name.replace('_', ' '):18} {shown}"
-
-
-def _score_lines(figures: dict[str, Any]) -> list[str]:
-    """The figures of a split as a table for people, a model's bits per byte beside those of compressors."""
-    if "unavailable" in figures:
-        return [f"No figures: {figures['unavailable']}"]
-    lines = [
-        f"{figures['split']} split: {figures['documents']:,} documents, {figures['bytes']:,} bytes, "
-        f"{figures['tokens']:,} tokens; "
-        f"window {figures['window']}, stride {figures['stride']}; weights of step {figures['step']}",
-    ]
-    if figures["tokens"]:
-        lines += [
-            f"{'loss':34} {figures['loss']:8.4f} nats per token ({figures['kind']})",
-            f"{'perplexity':34} {figures['perplexity'] or float('inf'):8.2f} per token ({figures['kind']})",
-        ]
-    else:
-        lines += [
-            f"{f'loss of {term}':34} {x:8.4f} nats per question" for term, x in figures["terms"].items()
-        ]
-    if figures["bits_per_byte"] is not None:
-        lines.append(f"{'bits per byte':34} {figures['bits_per_byte']:8.4f}")
-    known = figures["bits_per_byte"] is not None  # else there is nothing to compare with
-    compression = (figures.get("compression") or {}) if known else {}
-    for key, what in _COMPRESSORS.items():
-        if key in compression:
-            lines.append(f"{what:34} {compression[key]:8.4f} bits per byte")
-    return lines + [f"Note: {note}" for note in figures.get("notes", ())]
-
-
-_COMPRESSORS = {
-    "lzma_alone": "  raw LZMA2 -9, each file alone",
-    "gzip_alone": "  gzip -9, each file alone",
-    "lzma_together": "  raw LZMA2 -9, all files together",
-    "gzip_together": "  gzip -9, all files together",
-}
+    _print(figures, summary(run, figures), as_json)
 
 
 def _open(run: Path, device: str) -> "Run":

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from telos.batch import Cut
-from telos.data import documents
+from telos.data import documents, job
 from telos.data import prepare as module
 from telos.data.card import read_card, unknown_bytes
 from telos.data.corpus import Corpus
@@ -102,7 +102,7 @@ def test_whatever_changes_the_result_changes_the_key(path, tmp_path, monkeypatch
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     keys.add(key())
     path.write_bytes(text)
-    monkeypatch.setattr(module, "VERSION", 10_000)
+    monkeypatch.setattr(job, "VERSION", 10_000)
     keys.add(key())
     assert len(keys) == 11
 
@@ -163,6 +163,7 @@ def test_four_processes_at_once_give_one_result(path, tmp_path):
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
+from telos.data import job
 from telos.data import prepare as module
 from telos.data.settings import DataSettings
 from telos.tokenizer import TokenizerSettings

@@ -13,19 +13,19 @@ TOKENIZER, DATA = "tests/test_tokenizer.py", "tests/data"
 @mutant(kills=f"{DATA}/test_prepare.py::test_whatever_changes_the_result_changes_the_key", trap=47)
 def key_of_sizes_and_times(monkeypatch):
     stat = lambda path: f"{path.stat().st_size} {path.stat().st_mtime_ns}"  # noqa: E731
-    digest = _get("telos.data.prepare._digest")
+    digest = _get("telos.data.job.digest_of")
     only_input = lambda path: stat(path) if path.suffix == ".jsonl" else digest(path)  # noqa: E731
-    monkeypatch.setattr("telos.data.prepare._digest", only_input)
+    monkeypatch.setattr("telos.data.job.digest_of", only_input)
 
 
 @mutant(kills=f"{DATA}/test_prepare.py::test_whatever_changes_the_result_changes_the_key", trap=47)
 def key_without_the_vocabulary(monkeypatch):
-    fingerprint = _get("telos.data.prepare.fingerprint")
+    fingerprint = _get("telos.data.job.fingerprint")
 
     def forgetful(version, shards, files, settings, *rest):
         return fingerprint(version, shards, files, settings[:1], *rest)
 
-    monkeypatch.setattr("telos.data.prepare.fingerprint", forgetful)
+    monkeypatch.setattr("telos.data.job.fingerprint", forgetful)
 
 
 @mutant(kills=f"{DATA}/test_shards.py::test_a_flipped_byte_is_found", trap=47)
@@ -184,7 +184,13 @@ def alphabet_of_the_training_text(monkeypatch):
 
 @mutant(kills=f"{DATA}/test_prepare.py::test_the_card_says_what_was_lost", trap=50)
 def losses_not_measured(monkeypatch):
-    monkeypatch.setattr("telos.data.prepare._Writing._measure", lambda self, kept, ids: None)
+    from telos.data.card import Counts
+    from telos.data.tokenised import Measured
+
+    def _measure_nothing(self, kept, ids, counts):
+        return Measured(splits=tuple(counts if n == kept.split else Counts() for n in range(3)))
+
+    monkeypatch.setattr("telos.data.tokenised._Writing._measure", _measure_nothing)
 
 
 # ---- trap 51: half characters
@@ -240,15 +246,8 @@ def foreign_models_see_special_strings(monkeypatch):
 
 @mutant(kills=f"{DATA}/test_documents.py::test_exact_copies_are_dropped_wherever_they_are", trap=53)
 def copies_kept(monkeypatch):
-    decider = "telos.data.documents._Decider"
-    place = _get(f"{decider}._place")
-
-    def forgetful(self, read, text):
-        for seen in self._seen.values():
-            seen.clear()
-        return place(self, read, text)
-
-    monkeypatch.setattr(f"{decider}._place", forgetful)
+    alone = lambda digests: np.arange(len(digests))  # noqa: E731
+    monkeypatch.setattr("telos.data.decisions._first_of_equals", alone)
 
 
 @mutant(kills=f"{DATA}/test_documents.py::test_a_text_stays_in_its_split_when_others_come", trap=53)
@@ -256,8 +255,11 @@ def split_by_place(monkeypatch):
     import random
 
     draw = random.Random(0)
-    drawn = lambda digest, settings: draw.choices(("train", "validation", "test"), (18, 1, 1))[0]  # noqa: E731
-    monkeypatch.setattr("telos.data.documents._split_of", drawn)
+
+    def drawn(self, settings):
+        return np.array(draw.choices((0, 1, 2), (18, 1, 1), k=self.count), np.uint8)
+
+    monkeypatch.setattr("telos.data.decisions._Texts.splits", drawn)
 
 
 @mutant(kills=f"{DATA}/test_documents.py::test_held_out_files_win_over_training_files", trap=53)
@@ -275,17 +277,9 @@ def training_files_first(monkeypatch):
     kills=f"{DATA}/test_documents.py::test_the_vocabulary_is_learned_from_the_training_split_only", trap=53
 )
 def vocabulary_of_everything(monkeypatch):
-    decider = "telos.data.documents._Decider"
-    place = _get(f"{decider}._place")
-
-    def curious(self, read, text):
-        split = place(self, read, text)
-        if split in ("validation", "test"):
-            self._unit = None
-            self._remember(bytes(16), text.encode())
-        return split
-
-    monkeypatch.setattr(f"{decider}._place", curious)
+    sample = _get("telos.data.decisions._sample")
+    everything = lambda texts, codes, budget: sample(texts, np.zeros_like(codes), budget)  # noqa: E731
+    monkeypatch.setattr("telos.data.decisions._sample", everything)
 
 
 @mutant(kills=f"{DATA}/test_documents.py::test_parts_of_one_long_text_go_to_one_split", trap=53)

@@ -17,43 +17,36 @@ same command goes on from there. Memory does not grow with the input but for abo
 cleaned text needs as much room on the disk as itself, until the end.
 """
 
-import hashlib
 import json
 import os
 import shutil
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, final
+from typing import Any, final
 
 import numpy as np
 from filelock import FileLock
 
-from telos.config import fingerprint
 from telos.data.card import Card, Counts, Scripts, make_card, read_card
 from telos.data.cleaned import Cleaned, clean_task, save_grams
 from telos.data.decisions import Decisions, decide
-from telos.data.documents import SPLITS, Reader, Task, choose_unit
+from telos.data.documents import SPLITS, Task, choose_unit
 from telos.data.engine import Call, WorkerDied, run, workers_for
 from telos.data.findings import Findings
 from telos.data.folders import UNFINISHED, finished, sync, write_synced
+from telos.data.job import Job, Progress, digest_of, job_of, key_of_job, state_of
 from telos.data.settings import DataSettings
-from telos.data.shards import FORMAT, Shards
+from telos.data.shards import Shards
 from telos.data.tokenised import Measured, TokenPlan, measured, tokenise_task, write_shards
 from telos.errors import DataError, explained
 from telos.json_files import read_object
 from telos.tokenizer import Tokenizer, TokenizerSettings, check_size, train_tokenizer
-from telos.words import jieba
 
 __all__ = ["Prepared", "decided", "found", "key_of", "prepare"]
 
-VERSION = 2
-"""Raised whenever the same input would give another result."""
 BUILDING = ".building-"
 """How the names of folders begin in which data is being prepared."""
 WHOLE = "whole"
@@ -62,12 +55,6 @@ MEASURED = 8_000_000
 """Bytes of text, about, that bytes per token by script is measured on."""
 TOO_MANY_UNKNOWN = 0.2
 """A warning is given where more than this share of a held-out split's tokens are unknown."""
-
-
-class Progress(Protocol):
-    """Told now and then what is being done, how many are done, and of how many where that is known."""
-
-    def __call__(self, stage: str, done: int, total: int | None) -> None: ...
 
 
 @final
@@ -92,7 +79,7 @@ class Prepared:
         """
         advice = f"Delete {self.folder} and prepare again."
         for name, digest in read_object(self.folder / "whole.json", DataError, advice)["files"].items():
-            if not (self.folder / name).is_file() or _digest(self.folder / name) != digest:
+            if not (self.folder / name).is_file() or digest_of(self.folder / name) != digest:
                 raise DataError(
                     f"{self.folder / name}: prepared data is damaged. Delete {self.folder} and prepare again."
                 )
@@ -124,8 +111,8 @@ def prepare(
         hold much of the held-out text.
     """
     check_size(tokenizer, specials)
-    job = _job(data, tokenizer, specials, columns, progress)
-    key = _key(job)
+    job = job_of(data, tokenizer, specials, columns, progress)
+    key = key_of_job(job)
     folder = root / key
     with _disk(root), _alone(root, key):
         if (ready := _open(folder)) is not None:
@@ -160,107 +147,10 @@ def key_of(
     Raises:
         DataError: the text cannot be read.
     """
-    return _key(_job(data, tokenizer, specials, columns))
-
-
-class _Job(NamedTuple):
-    """All that a build is told, and what it finds."""
-
-    data: DataSettings
-    settings: TokenizerSettings
-    specials: Sequence[str]
-    columns: tuple[str, ...]
-    reader: Reader
-    report: Progress
-    seen: dict[Path, tuple[int, int]]
-    """Size and time of each file when its digest was taken."""
-
-
-def _job(
-    data: DataSettings,
-    settings: TokenizerSettings,
-    specials: Sequence[str],
-    columns: Sequence[str],
-    progress: Progress | None = None,
-) -> _Job:
-    named = ("source",) if data.sources else ()
-    report = _now_and_then(progress) if progress else _silent
-    return _Job(data, settings, specials, (*columns, *named), Reader(data), report, {})
-
-
-def _silent(stage: str, done: int, total: int | None) -> None:
-    """Nobody wants to know."""
-
-
-def _now_and_then(progress: Progress) -> Progress:
-    """The same, told at most ten times a second, and of each stage's beginning."""
-    last = ("", 0.0)
-
-    def report(stage: str, done: int, total: int | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if stage != last[0] or now - last[1] >= 0.1:
-            last = (stage, now)
-            progress(stage, done, total)
-
-    return report
+    return key_of_job(job_of(data, tokenizer, specials, columns))
 
 
 # ---- the key and the folder
-
-
-_NO_PART_OF_THE_KEY = ("path", "validation", "test", "engine", "remote")
-"""Of the settings of the data: where it is, and who does the work."""
-
-
-def _key(job: _Job) -> str:
-    """Of the content of everything that is read and every setting; not of where the files are."""
-    files = []
-    every = [*job.reader.files, *job.reader.against]
-    for done, file in enumerate(every):
-        job.report("reading", done, len(every))
-        digests = []
-        for path in file.source.reads(file.path):
-            job.seen[path] = _state(path)
-            digests.append(_digest(path))
-        files.append([file.split, file.origin, file.name, *digests])
-    data = {k: v for k, v in job.data.table().items() if k not in _NO_PART_OF_THE_KEY}
-    data["sources"] = [
-        {k: v for k, v in each.items() if k not in _NO_PART_OF_THE_KEY} for each in data.get("sources", [])
-    ]
-    data.get("decontaminate", {}).pop("against", None)
-    data["outside"] = [each.digest() for each in job.data.filters]
-    settings = {k: v for k, v in job.settings.table().items() if k != "path"}
-    vocabulary = _digest(job.settings.path) if job.settings.path else ""
-    rest = list(job.specials), sorted(job.columns), *_segmenter(job.columns)
-    return fingerprint(VERSION, FORMAT, files, [data, settings], vocabulary, *rest)
-
-
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from None
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _segmenter(columns: Sequence[str]) -> Iterator[str]:
-    """The version of the segmenter's package, where a column is made by it: its dictionary may change.
-
-    Raises:
-        ConfigError: the package is not installed.
-    """
-    if "jieba_word_start" in columns:
-        jieba()
-        yield version("rjieba")
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from None
 
 
 def _open(folder: Path) -> Prepared | None:
@@ -346,7 +236,7 @@ def _rename(building: Path, folder: Path) -> None:
 # ---- building
 
 
-def _build(work: Path, key: str, job: _Job) -> None:
+def _build(work: Path, key: str, job: Job) -> None:
     """All stages, each going on from what is there, into `work`/WHOLE."""
     findings = Findings(files=len(job.reader.files))
     tasks, workers = _tasks(job)
@@ -370,11 +260,11 @@ def _build(work: Path, key: str, job: _Job) -> None:
     tokenizer.save(whole / "tokenizer.json")
     card.write(whole)
     _warn_of_unknown(tokenizer.kind, vocabulary)
-    proof = {"files": {name: _digest(whole / name) for name in ("tokenizer.json", "card.json", "card.md")}}
+    proof = {"files": {name: digest_of(whole / name) for name in ("tokenizer.json", "card.json", "card.md")}}
     write_synced(whole / "whole.json", json.dumps(proof))
 
 
-def _tasks(job: _Job) -> tuple[list[Task], int]:
+def _tasks(job: Job) -> tuple[list[Task], int]:
     """What there is to do, and how many work on it."""
     for each in job.data.filters:
         each.ready()
@@ -385,7 +275,7 @@ def _tasks(job: _Job) -> tuple[list[Task], int]:
 
 
 def _decided(
-    work: Path, job: _Job, findings: Findings, tasks: Sequence[Task], workers: int
+    work: Path, job: Job, findings: Findings, tasks: Sequence[Task], workers: int
 ) -> tuple[list[Cleaned], Decisions]:
     """What was read, and what becomes of it."""
     cleaned = _clean(work, job, tasks, workers)
@@ -403,7 +293,7 @@ def decided(data: DataSettings, sample: int, work: Path) -> tuple[list[Cleaned],
     Raises:
         DataError: as of `prepare`.
     """
-    job = _job(data, TokenizerSettings(sample=sample), (), ())
+    job = job_of(data, TokenizerSettings(sample=sample), (), ())
     return _decided(work, job, Findings(files=len(job.reader.files)), *_tasks(job))
 
 
@@ -411,7 +301,7 @@ def _folders(folder: Path, count: int) -> list[Path]:
     return [folder / f"{number:06}" for number in range(count)]
 
 
-def _clean(work: Path, job: _Job, tasks: Sequence[Task], workers: int) -> list[Cleaned]:
+def _clean(work: Path, job: Job, tasks: Sequence[Task], workers: int) -> list[Cleaned]:
     folders = _folders(work / "cleaned", len(tasks))
     known = work / "known.npz" if job.data.decontaminate.action != "off" else None
     if known:
@@ -419,12 +309,12 @@ def _clean(work: Path, job: _Job, tasks: Sequence[Task], workers: int) -> list[C
     calls = [Call(clean_task, (job.data, *each, known)) for each in zip(tasks, folders, strict=True)]
     run(job.data.engine, workers, calls, lambda count: job.report("cleaning", count, None))
     for path, state in job.seen.items():
-        if _state(path) != state:
+        if state_of(path) != state:
             raise DataError(f"{path}: it changed while it was read. Prepare again when nothing writes to it.")
     return [Cleaned(folder) for folder in folders]
 
 
-def _tokenise(work: Path, job: _Job, decisions: Decisions, workers: int) -> tuple[Measured, Scripts]:
+def _tokenise(work: Path, job: Job, decisions: Decisions, workers: int) -> tuple[Measured, Scripts]:
     (work / "codes").mkdir(exist_ok=True)
     count, total = len(decisions.codes), sum(decisions.bytes.values())
     share = min(1.0, MEASURED / max(total, 1))
@@ -445,7 +335,7 @@ def _tokenise(work: Path, job: _Job, decisions: Decisions, workers: int) -> tupl
     return measured(_folders(work / "tokens", count))
 
 
-def _learn(work: Path, job: _Job, decisions: Decisions, findings: Findings) -> tuple[Tokenizer, int]:
+def _learn(work: Path, job: Job, decisions: Decisions, findings: Findings) -> tuple[Tokenizer, int]:
     """The vocabulary, and how many bytes of the sample it was learned from. The sample is let go of."""
     job.report("learning the vocabulary", 0, None)
     folder = work / "vocabulary"
@@ -472,7 +362,7 @@ class _Counted:
             yield text
 
 
-def _note_size(job: _Job, tokenizer: Tokenizer, findings: Findings) -> None:
+def _note_size(job: Job, tokenizer: Tokenizer, findings: Findings) -> None:
     """A vocabulary that is smaller than asked for is said on the way and noted on the card."""
     settings = job.settings
     learned = settings.path is None and settings.kind in ("bpe", "wordpiece", "unigram", "word")

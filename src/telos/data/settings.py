@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, final
 from pydantic import BeforeValidator, Field, model_validator
 
 from telos.config import Lax, Settings, member
-from telos.data import filters, sources
+from telos.data import filters as _filters
+from telos.data import sources
 from telos.data.filters._base import Filter
 from telos.data.privacy._settings import PrivacySettings
 from telos.data.remote import is_remote
@@ -26,8 +27,26 @@ __all__ = [
 ]
 
 
+class RepairSettings(Settings):
+    """Cleaning that text from elsewhere needs, and other text does not."""
+
+    repair: bool = False
+    """Mend text that was decoded wrongly: UTF-8 read as Latin-1 or Windows-1252 (`Ã©` for `é`), GBK read as
+    Latin-1 (`ÄãºÃ` for `你好`). Needs a package more: `pip install 'telos-lm[data]'`."""
+    boilerplate: bool = False
+    """Drop lines that web pages have around their text: notices about cookies and rights, navigation, calls
+    to share or subscribe, in English and Chinese. Lossy."""
+    width: Literal["keep", "half"] = "keep"
+    """`half`: full-width Latin letters and digits (`Ａ１`) become half-width; Chinese punctuation stays."""
+    script: Literal["keep", "simplified", "traditional"] = "keep"
+    """Turn Chinese characters into one of the two scripts, by OpenCC's dictionaries; Japanese in the text is
+    changed as well. Lossy. Needs a package more: `pip install 'telos-lm[chinese]'`."""
+    spaces: Literal["keep", "collapse"] = "keep"
+    """`collapse`: blanks at line ends go, and several blank lines become one; indents stay."""
+
+
 @final
-class CleanSettings(Settings):
+class CleanSettings(RepairSettings):
     """What is done to every text before it is counted and
     tokenised. The data card says what each step changed."""
 
@@ -46,19 +65,6 @@ class CleanSettings(Settings):
     invalid: Literal["replace", "refuse", "drop"] = "replace"
     """Bytes that are not UTF-8, and lone surrogates in JSON:
     put U+FFFD in their place, stop, or drop the document."""
-    repair: bool = False
-    """Mend text that was decoded wrongly: UTF-8 read as Latin-1 or Windows-1252 (`Ã©` for `é`), GBK read as
-    Latin-1 (`ÄãºÃ` for `你好`). Needs a package more: `pip install 'telos-lm[data]'`."""
-    boilerplate: bool = False
-    """Drop lines that web pages have around their text: notices about cookies and rights, navigation, calls
-    to share or subscribe, in English and Chinese. Lossy."""
-    width: Literal["keep", "half"] = "keep"
-    """`half`: full-width Latin letters and digits (`Ａ１`) become half-width; Chinese punctuation stays."""
-    script: Literal["keep", "simplified", "traditional"] = "keep"
-    """Turn Chinese characters into one of the two scripts, by OpenCC's dictionaries; Japanese in the text is
-    changed as well. Lossy. Needs a package more: `pip install 'telos-lm[chinese]'`."""
-    spaces: Literal["keep", "collapse"] = "keep"
-    """`collapse`: blanks at line ends go, and several blank lines become one; indents stay."""
 
 
 def _place(given: Any) -> Any:
@@ -192,14 +198,11 @@ class RemoteSettings(Settings):
     and that may speak plain HTTP."""
 
 
-_AnyFilter = member(filters, Filter)
-
-
 class PreparationSettings(SourceSettings):
     """What becomes of the text."""
 
     clean: CleanSettings = CleanSettings()
-    filters: Annotated[tuple[_AnyFilter, ...], Lax] = ()  # type: ignore[valid-type]
+    filters: Annotated[tuple[member(_filters, Filter), ...], Lax] = ()  # type: ignore[valid-type]
     """Members of `telos/data/filters/`, by which documents are dropped, in this order."""
     privacy: PrivacySettings = PrivacySettings()
     dedupe: DedupeSettings = DedupeSettings()

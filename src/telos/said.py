@@ -1,0 +1,58 @@
+"""What the command line says of figures, in lines for people."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from telos.run import Run
+
+__all__ = ["measure_line", "score_lines", "summary"]
+
+
+def summary(run: "Run", figures: dict[str, Any]) -> str:
+    path = run.folder / "samples.txt"  # not there where the model says no tokens
+    samples = ["", path.read_text(encoding="utf-8").rstrip()] if path.exists() else []
+    scores = figures["evaluation"]["test"]
+    return "\n".join([*samples, *score_lines(scores), f"Report: {run.folder / 'report.html'}"])
+
+
+def measure_line(key: str, value: Any) -> str:
+    """A row of the doctor's table; bytes, which the key ends in, as GiB."""
+    name = key.removesuffix("_bytes")
+    shown = value if name == key else f"{value / 2**30:.1f} GiB" if value else "unknown"
+    return f"{name.replace('_', ' '):18} {shown}"
+
+
+def score_lines(figures: dict[str, Any]) -> list[str]:
+    """The figures of a split as a table for people, a model's bits per byte beside those of compressors."""
+    if "unavailable" in figures:
+        return [f"No figures: {figures['unavailable']}"]
+    lines = [
+        f"{figures['split']} split: {figures['documents']:,} documents, {figures['bytes']:,} bytes, "
+        f"{figures['tokens']:,} tokens; "
+        f"window {figures['window']}, stride {figures['stride']}; weights of step {figures['step']}",
+    ]
+    if figures["tokens"]:
+        lines += [
+            f"{'loss':34} {figures['loss']:8.4f} nats per token ({figures['kind']})",
+            f"{'perplexity':34} {figures['perplexity'] or float('inf'):8.2f} per token ({figures['kind']})",
+        ]
+    else:
+        lines += [
+            f"{f'loss of {term}':34} {x:8.4f} nats per question" for term, x in figures["terms"].items()
+        ]
+    if figures["bits_per_byte"] is not None:
+        lines.append(f"{'bits per byte':34} {figures['bits_per_byte']:8.4f}")
+    known = figures["bits_per_byte"] is not None  # else there is nothing to compare with
+    compression = (figures.get("compression") or {}) if known else {}
+    for key, what in _COMPRESSORS.items():
+        if key in compression:
+            lines.append(f"{what:34} {compression[key]:8.4f} bits per byte")
+    return lines + [f"Note: {note}" for note in figures.get("notes", ())]
+
+
+_COMPRESSORS = {
+    "lzma_alone": "  raw LZMA2 -9, each file alone",
+    "gzip_alone": "  gzip -9, each file alone",
+    "lzma_together": "  raw LZMA2 -9, all files together",
+    "gzip_together": "  gzip -9, all files together",
+}
