@@ -475,3 +475,17 @@ def test_rows_that_cannot_be_shared_evenly_are_refused(batch: int, world: int, s
         ConfigError, match=rf"train\.batch = {batch}: {world} processes .* Set train\.batch {says}"
     ):
         next(steps(plan(batch=batch), Place(), 0, world))
+
+
+@pytest.mark.slow
+def test_memory_stays_as_it_is_over_ten_thousand_batches() -> None:
+    """Trap 55: of the process and its four workers together, from the first thousand steps on."""
+    source = steps(plan((1, 4, 2, 9) * 25, workers=4), Place())
+    pages = {}
+    for number in range(10_000):
+        next(source)
+        if number in (2000, 9999):
+            processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+            pages[number] = sum(int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in processes)
+    source.close()
+    assert pages[9999] < 1.03 * pages[2000], pages

@@ -85,7 +85,8 @@ def asked(made: Corpus, found: Sequence[Step]) -> np.ndarray[Any, Any]:
     ids = np.array(samples(found), np.int64)
     assert made.sources is not None
     of = made.sources[np.searchsorted(made.first, ids, side="right") - 1]
-    return np.bincount(of, weights=made.asked_of(ids), minlength=3)
+    tokens = [len(made[sample]) - 1 for sample in ids.tolist()]  # as a causal model is asked
+    return np.bincount(of, weights=tokens, minlength=3)
 
 
 # ---- shares
@@ -316,6 +317,16 @@ def test_sources_have_orders_of_their_own(tmp_path: Path) -> None:
     each = Sources(made, NAMES[:2], seed=1).each
     one, other = (source.draws(0, 100).pieces // 2 for source in each)
     assert sorted(one) == sorted(other) == list(range(100)) and one.tolist() != other.tolist()
+
+
+def test_each_pass_has_an_order_of_its_own(tmp_path: Path) -> None:
+    """Trap 43: every pass is each piece of the source once, and no pass is like another."""
+    made = corpus(tmp_path, [(number % 2, 10) for number in range(200)])
+    drawn = Sources(made, NAMES[:2], seed=1).each[1].draws(50, 350)
+    passes = [drawn.pieces[drawn.passes == turn].tolist() for turn in range(4)]
+    assert sorted(passes[1]) == sorted(passes[2]) == list(range(1, 200, 2))
+    assert [len(each) for each in passes] == [50, 100, 100, 50]
+    assert passes[1] != passes[2] and passes[1] != sorted(passes[1])
 
 
 def test_draws_come_nearest_to_what_is_due(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from telos.batch import Place
-from telos.data import loader, packing
+from telos.data import layout, loader, packing
 from telos.objectives.causal import Causal
 from telos.train import checkpoint, loop, state
 from telos.train.loop import Trainer
@@ -129,8 +129,8 @@ def state_of_another_document(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row goes on from the state of the row before, whatever it holds."""
     before = loader._batches
 
-    def batches(plan: Any, group: Any) -> Any:
-        made = before(plan, group)
+    def batches(plan: Any, group: Any, part: Any) -> Any:
+        made = before(plan, group, part)
         return tuple(replace(batch, continues=torch.ones_like(batch.continues)) for batch in made)
 
     monkeypatch.setattr(loader, "_batches", batches)
@@ -214,13 +214,15 @@ def epoch_is_lost_at_its_border(monkeypatch: pytest.MonkeyPatch) -> None:
 @mutant(kills=f"{LOADER}test_from_any_place_the_same_batches_follow", trap=42)
 def steps_within_a_block_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     before = loader.steps
-    monkeypatch.setattr(loader, "steps", lambda plan, place: before(plan, replace(place, step=0)))
+    monkeypatch.setattr(
+        loader, "steps", lambda plan, place, *part: before(plan, replace(place, step=0), *part)
+    )
 
 
 @mutant(kills=f"{LOADER}test_each_epoch_reads_every_sample_once_in_an_order_of_its_own", trap=43)
 def every_epoch_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = loader.permuted
-    monkeypatch.setattr(loader, "permuted", lambda index, n, seed, epoch: before(index, n, seed, 0))
+    before = layout.permuted
+    monkeypatch.setattr(layout, "permuted", lambda index, n, seed, epoch: before(index, n, seed, 0))
 
 
 @mutant(
@@ -234,29 +236,29 @@ def order_does_not_know_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{LOADER}test_workers_change_nothing", trap=44)
 def workers_have_seeds_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = loader.sample_rng
-    monkeypatch.setattr(loader, "sample_rng", lambda seed, *rest: before(seed + os.getpid(), *rest))
+    before = layout.sample_rng
+    monkeypatch.setattr(layout, "sample_rng", lambda seed, *rest: before(seed + os.getpid(), *rest))
 
 
 @mutant(kills=f"{LOADER}test_each_epoch_reads_every_sample_once_in_an_order_of_its_own", trap=45)
 def short_steps_are_filled_by_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = loader._share
+    before = layout.share
 
     def share(rows: list[Any], turn: int, turns: int) -> list[Any]:
         part = before(rows, turn, turns)
         return part + rows[: -(-len(rows) // turns) - len(part)]
 
-    monkeypatch.setattr(loader, "_share", share)
+    monkeypatch.setattr(layout, "share", share)
 
 
 @mutant(kills=f"{LOADER}test_micro_batches_cut_a_step_and_do_not_change_it", trap=45)
 def micro_batches_change_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = loader._layout
+    before = loader.layout_of
 
-    def layout(plan: Any) -> Any:
+    def layout_of(plan: Any) -> Any:
         return before(replace(plan, batch=plan.micro_batch or plan.batch))
 
-    monkeypatch.setattr(loader, "_layout", layout)
+    monkeypatch.setattr(loader, "layout_of", layout_of)
 
 
 @mutant(kills=f"{LOADER}test_a_worker_that_dies_or_hangs_is_an_error_and_soon", trap=55)

@@ -216,12 +216,17 @@ def course(
     settings.check(names)
     passes = settings.passes or passes
     length = round(passes * sum(sizes))
-    limits = [settings.limit(name) * max(size, 1) for name, size in zip(names, sizes, strict=True)]
+    limits = [_whole(settings.limit(name) * max(size, 1)) for name, size in zip(names, sizes, strict=True)]
     stages = _asked(settings, names, sizes, length, per_step)
-    if length and any(np.isfinite(limits)):
-        stages = _held(stages, np.array(limits), length, names, sizes)
-    whole = [None if np.isinf(limit) else round(limit) for limit in limits]
-    return _until_used_up(stages, whole)
+    if length and any(limit is not None for limit in limits):
+        most = np.array([np.inf if limit is None else limit for limit in limits], np.float64)
+        stages = _held(stages, most, length, names, sizes)
+    return _until_used_up(stages, limits)
+
+
+def _whole(limit: float) -> int | None:
+    """A limit in whole tokens; `None` for none."""
+    return None if np.isinf(limit) else max(1, round(limit))
 
 
 class _Wanted(NamedTuple):
