@@ -18,6 +18,8 @@ from pydantic.fields import FieldInfo
 
 from telos import models, objectives, optim
 from telos.config import Settings
+from telos.data import filters
+from telos.data.filters._base import Filter
 from telos.find import find, names
 from telos.models._base import Model
 from telos.objectives._base import Objective
@@ -26,7 +28,7 @@ from telos.recipe import Recipe
 
 DOCS = Path(__file__).parent
 MARKER = "<!-- Below this line: written by make_recipe_page.py -->\n"
-OPEN_SETS = {Objective: objectives, Model: models, Optimizer: optim}
+OPEN_SETS = {Objective: objectives, Model: models, Optimizer: optim, Filter: filters}
 WORDS = {
     "en": {
         "head": "| setting | type | default | what it does |",

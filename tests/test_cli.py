@@ -28,7 +28,7 @@ COMMANDS = (
     "recipes",
     "doctor",
 )
-DEEPER = ("tokenizer compare",)
+DEEPER = ("tokenizer compare", "data report")
 """Commands within one."""
 
 

@@ -2,7 +2,6 @@
 and the objective that CONTRIBUTING.md adds keeps the contract of objectives."""
 
 import ast
-import csv
 import gzip
 import hashlib
 import re
@@ -92,14 +91,20 @@ def test_the_objective_that_contributing_adds_trains(added: str, tmp_path: Path)
     assert run.figures()["evaluation"]["test"]["bits_per_byte"] is None
 
 
+def cue(text: str) -> str:
+    return f"1\n00:00:01,000 --> 00:00:02,000\n{text}\n\n"
+
+
 def test_the_source_that_contributing_adds_keeps_the_contract(
     added_source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(path: Path, texts: tuple[str, ...]) -> None:
         path.mkdir()
-        with (path / "all.csv").open("w", encoding="utf-8", newline="") as out:
-            csv.writer(out).writerows([["text"], *([text] for text in texts)])
+        for number, text in enumerate(texts):
+            (path / f"{number}.srt").write_text(cue(text), encoding="utf-8")
 
+    lines = tuple(" ".join(text.split()) for text in test_sources.DOCUMENTS)
+    monkeypatch.setattr(test_sources, "DOCUMENTS", lines)  # a cue's white space at the edges is no text
     monkeypatch.setitem(test_sources.WRITERS, added_source, write)
     test_sources.test_it_reads_files_or_brings_its_own(added_source)
     for check in (
@@ -114,10 +119,11 @@ def test_the_source_that_contributing_adds_keeps_the_contract(
 
 
 def test_the_source_that_contributing_adds_is_prepared(added_source: str, tmp_path: Path) -> None:
-    """Beside files of another format, compressed, and with the recipe's own name of the column."""
+    """Beside files of another format, compressed."""
     (tmp_path / "texts").mkdir()
-    rows = "".join(f"{i},床前明月光 and row {i}\n" for i in range(40))
-    (tmp_path / "texts" / f"a.{added_source}.gz").write_bytes(gzip.compress(f"id,body\n{rows}".encode()))
+    for i in range(40):
+        said = cue(f"床前明月光 and row {i}").encode()
+        (tmp_path / "texts" / f"{i}.srt.gz").write_bytes(gzip.compress(said))
     (tmp_path / "texts" / "b.jsonl").write_text('{"body": "plain"}\n', encoding="utf-8")
     data = DataSettings(path=tmp_path / "texts", text_key="body")
     prepared = prepare(data, TokenizerSettings(kind="byte"), tmp_path / "runs")

@@ -84,7 +84,7 @@ class MixSettings(Settings):
     """Weights that take over from `weights` in the course of the run, in order."""
     passes: float | None = Field(None, gt=0)
     """How long the run is for `at` and `max_epochs`, in passes over the whole text. By default as the budget
-    says; must be given where that is in minutes."""
+    says; must be given where that is in minutes and `at` is used."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "MixSettings":

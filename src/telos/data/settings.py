@@ -107,8 +107,9 @@ class DedupeSettings(Settings):
     near: Literal["off", "report", "drop"] = "off"
     """Texts that share most of their word n-grams (MinHash): not looked for, counted on the data card, or
     dropped but for the first of each cluster."""
-    threshold: float = Field(0.8, gt=0, le=1)
-    """Estimated Jaccard similarity from which two texts are near copies."""
+    threshold: float = Field(0.55, gt=0, le=1)
+    """Estimated Jaccard similarity of their 5-grams of words from which two texts are near copies; 0.55 finds
+    those that have 80 % of their words in common."""
 
 
 @final

@@ -165,10 +165,7 @@ class Trainer:
         names = parameters(self.trained())
         restore_optimizer(self.optimizer, names, saved.tensors["optimizer"], saved.state["optimizer"])
         self.state = RunState.of(saved.state["run"])
-        self.state.batch = self.state.batch or self.plan.batch
-        self.state.passes = self.state.passes or self.plan.passes
-        # as the run began, whatever a larger budget would take
-        self.plan = replace(self.plan, batch=self.state.batch, passes=self.state.passes)
+        self.plan = self.state.as_begun(self.plan)
         carried, tensors = saved.state["carried"], saved.tensors["carried"]
         self._carried = {int(k): unflattened(s, tensors, self.device) for k, s in carried.items()}
 

@@ -1,13 +1,14 @@
 """Where a run stands: everything that decides how it goes on, as plain data and named tensors."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from telos.batch import Place
+from telos.data.loader import LoaderPlan
 from telos.errors import CheckpointError
 from telos.train.checkpoint import bare
 from telos.train.precision import Precision
@@ -93,6 +94,11 @@ class RunState:
     def table(self) -> dict[str, Any]:
         """As plain data."""
         return asdict(self)
+
+    def as_begun(self, plan: LoaderPlan) -> LoaderPlan:
+        """The plan by which the run began, whatever a larger budget would take; noted where it was not."""
+        self.batch, self.passes = self.batch or plan.batch, self.passes or plan.passes
+        return replace(plan, batch=self.batch, passes=self.passes)
 
     @staticmethod
     def of(table: Mapping[str, Any]) -> "RunState":
