@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import telos
 from telos import models, objectives, optim
 from telos.config import Settings, read
+from telos.data import filters
 from telos.errors import ConfigError
 from telos.find import find, names
 from telos.models._base import Model
@@ -138,6 +139,9 @@ def _full() -> list[dict[str, Any]]:
     track = {"wandb": {"project": "p"}, "mlflow": {"experiment": "e"}}
     text = {"data": {"path": "texts"}}
     tables: list[dict[str, Any]] = [{"data": {"source": "python_library"}}, text]
+    needed = {"perplexity": {"reference": "good"}, "python": {"file": "mine.py"}}
+    judges = [{"name": name, **needed.get(name, {})} for name in names(filters)]
+    tables.append({"data": {"path": "texts", "filters": judges}})
     for name in names(objectives):
         settings = made_of.get(name, {})
         table = {"objective": {"name": name, **settings}, "model": _model_for(name, settings)}

@@ -91,7 +91,7 @@ def test_its_recipes_read(page: str) -> None:
     for block in blocks(page, "toml"):
         table = tomllib.loads(block.text)
         data = table.setdefault("data", {})
-        if data.get("source", "files") != "python_library":
+        if data.get("source", "files") != "python_library" and "sources" not in data:
             data.setdefault("path", "my-texts")
         if isinstance(train := table.get("train"), dict):
             train.setdefault("budget", {"epochs": 1.0})

@@ -34,6 +34,15 @@ def test_it_is_short_says_what_it_is_and_is_tested(name: str) -> None:
     assert f"test_{name}" in globals(), "each example has a test of what it does"
 
 
+def test_dirty_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data card has what was planted, to the document, and nothing is lost."""
+    monkeypatch.chdir(tmp_path)
+    made = program("dirty_corpus")
+    planted, card = made.main(Path("dirty"), 40)
+    assert {what: made.found(card, what) for what in planted} == planted
+    assert sum(drop["documents"] for drop in card.dropped.values()) + planted["kept"] == card.documents
+
+
 def test_train_and_generate(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = program("train_and_generate").main(texts, "model={width=16, depth=1, heads=2}", *TINY)
     assert run.folder == Path("runs/my-texts")

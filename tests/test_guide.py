@@ -15,7 +15,7 @@ import pytest
 import telos
 from telos import errors, models, objectives, optim
 from telos.config import override, read
-from telos.data import sources
+from telos.data import filters, sources
 from telos.data.prepare import prepare
 from telos.data.settings import DataSettings
 from telos.find import names
@@ -165,7 +165,8 @@ def test_the_contents_name_every_page(index: str) -> None:
     [
         ("objectives.md", objectives),
         ("models.md", models),
-        ("data.md", sources),
+        ("sources.md", sources),
+        ("filters.md", filters),
         ("training.md", optim),
     ],
 )
@@ -182,8 +183,10 @@ def test_every_command_has_its_row() -> None:
 
     for page in (DOCS / "cli.md", DOCS / "zh" / "cli.md"):
         text = page.read_text(encoding="utf-8")
-        for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
-            assert f"| `{name}` |" in text, f"telos {name} has no row on {page}"
+        for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+            inside = getattr(command, "commands", None)
+            for full in [f"{name} {inner}" for inner in inside] if inside else [name]:
+                assert f"| `{full}` |" in text, f"telos {full} has no row on {page}"
 
 
 @pytest.mark.parametrize("page", ["recipe.md", "zh/recipe.md"])

@@ -149,11 +149,10 @@ class _Dropping:
         """Texts of which an earlier one, `first`, is kept: a copy in the same split, or of another."""
         later = np.flatnonzero((first != np.arange(self.texts.count)) & (self.codes != DROPPED))
         where = self.codes[first[later]]
-        elsewhere = where != self.codes[later]
-        for code in (None, TEST, VALIDATION, TRAIN):
-            chosen = later[~elsewhere] if code is None else later[elsewhere & (where == code)]
-            said = what if code is None else _in(what, SPLITS[code])
-            self.drop(said, chosen)
+        held_out = (where != self.codes[later]) & (where != TRAIN)
+        self.drop(what, later[~held_out])
+        for code in (TEST, VALIDATION):
+            self.drop(_in(what, SPLITS[code]), later[held_out & (where == code)])
 
     def count_near(self, labels: NDArray[np.int64]) -> None:
         """What the card says of near copies: texts, and of those to train on, how many are like held-out
