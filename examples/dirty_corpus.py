@@ -29,7 +29,7 @@ WORDS = {
     "es": "maestro vecino jardinero hermano;repara olvida pinta vende abre;vieja pequeña larga azul;"
     "puerta carta casa historia calle;el la y con para los",
     "zh": "老师 医生 邻居 船长 园丁 哥哥 画家 学生 水手;修好 想起 注意到 画着 卖掉 发现 谈起 搬走;"
-    "小小的 蓝色的 漫长的 新鲜的 绿的 静的 空的 重的;桥 花园 钟 船 房子 故事 面包 门 石头 信;和 在 从 也 都 就",
+    "小小的 蓝色的 漫长的 新鲜的 绿的 静的 重的;桥 花园 钟 船 房子 故事 面包 门 石头 信;和 在 从 也 都 就",
 }
 PRIVATE = {  # every number has the form and the check digits of a real one, and is nobody's
     "email": "Write to anna.example@mail-{0}.org about it.",
@@ -41,7 +41,7 @@ SETTINGS = (
     "tokenizer.size=600",
     "data.clean.repair=true",
     "data.filters=[{name='language', wanted=['en', 'zh'], confidence=0.2}, {name='length', least_words=20}, "
-    "'repetition']",
+    "{name='repetition', top=[1, 1, 1], duplicated=[1, 1, 1, 1, 1, 1]}]",
     "data.privacy.action='replace'",
     "data.dedupe.near='drop'",
     "data.decontaminate.action='drop'",
