@@ -2,8 +2,7 @@
 
     python examples/dirty_corpus.py dirty/ [documents per language]
 
-Copies, near copies, wrong encodings, web pages, five languages, personal data and items of a test set are
-planted and counted. Then the folder is prepared, and the data card is held against what was planted.
+What is planted is counted; then the folder is prepared, and the data card is held against what was planted.
 """
 
 import csv
@@ -40,7 +39,8 @@ PRIVATE = {  # every number has the form and the check digits of a real one, and
 SETTINGS = (
     "tokenizer.size=600",
     "data.clean.repair=true",
-    "data.filters=[{name='language', wanted=['en', 'zh'], confidence=0.2}, {name='length', least_words=20}, "
+    "data.filters=[{name='language', wanted=['en', 'zh', 'ja'], confidence=0.2}, "
+    "{name='length', least_words=20}, "
     "{name='repetition', top=[1, 1, 1], duplicated=[1, 1, 1, 1, 1, 1]}]",
     "data.privacy.action='replace'",
     "data.dedupe.near='drop'",
@@ -51,8 +51,8 @@ SETTINGS = (
 def main(folder: Path, each: int = 60) -> tuple[dict[str, int], Card]:
     """Make the folder, prepare it, and say what was planted beside what the card has."""
     planted = build(folder, each)
-    against = f"data.decontaminate.against=['{folder}-test.jsonl']"
-    card = prepare(load_recipe("gpt-small", [f"data.path={folder}", against, *SETTINGS])).card
+    given = [f"data.path={folder}", f"data.decontaminate.against=['{folder}-test.jsonl']", *SETTINGS]
+    card = prepare(load_recipe("gpt-small", given)).card
     print(f"{'':32}{'planted':>9}{'found':>9}")
     for what, number in planted.items():
         print(f"{what:32}{number:9,}{found(card, what):9,}")
