@@ -131,6 +131,8 @@ class Card:
     """What sources left out of files, by reason, before there were documents."""
     contamination: Mapping[str, int] = field(default_factory=dict)
     """Texts to train on that hold text of evaluation sets, and their bytes, where that was looked for."""
+    passages: Mapping[str, int] = field(default_factory=dict)
+    """Texts out of which passages that stood before were cut, and the characters of these."""
     lossy: tuple[str, ...] = ()
     """Names of what lost something of the text: bits per byte are of the text after it."""
     notes: tuple[str, ...] = ()
@@ -164,6 +166,7 @@ class Card:
             self._dropped(),
             self._duplicates(),
             self._contaminated(),
+            self._cut(),
             _table("Kind", _flat(self.privacy), "## Personal data\n\n") if self.privacy else "",
             f"## Notes\n\n{notes}" if notes else "",
         ]
@@ -190,6 +193,15 @@ class Card:
         where = f" First: {_plain(bad['first'])}." if bad["first"] else ""
         text = f"Invalid characters: {bad['count']:,} (policy: {bad['policy']}).{where}\n"
         return _table("Step", self.cleaning, f"## Cleaning\n\n{lost}") + text
+
+    def _cut(self) -> str:
+        if not self.passages:
+            return ""
+        texts, size = self.passages["texts"], self.passages["characters"]
+        return (
+            f"## Passages\n\n{counted(size, 'character')} that stood before were cut out of "
+            f"{counted(texts, 'text')}.\n"
+        )
 
     def _contaminated(self) -> str:
         if not self.contamination:
@@ -292,6 +304,7 @@ def make_card(
         },
         left_out=findings.counts.get("left out", {}),
         contamination=findings.counts.get("contamination", {}),
+        passages=findings.counts.get("passages", {}),
         vocabulary=vocabulary,
         scripts=scripts.table(),
         dropped={reason: drop._asdict() for reason, drop in findings.dropped.items()},

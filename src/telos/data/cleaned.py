@@ -32,11 +32,12 @@ from telos.data.findings import Findings, counted
 from telos.data.folders import UNFINISHED, finished
 from telos.data.near import signatures
 from telos.data.overlap import Known, grams, overlap, united
+from telos.data.passages import Spans, fingerprints, paragraphs
 from telos.data.privacy._scrub import Scrubber
 from telos.data.settings import DataSettings
 from telos.errors import DataError
 
-__all__ = ["Cleaned", "Cleaner", "Written", "clean_task", "save_grams"]
+__all__ = ["Cleaned", "Cleaner", "Written", "batches", "clean_task", "save_grams"]
 
 BATCH = 1 << 20
 """Characters whose signatures are computed together, about."""
@@ -147,7 +148,7 @@ def save_grams(settings: DataSettings, files: Sequence[File], path: Path) -> Non
     if path.exists():
         return
     cleaner, found = Cleaner(settings), dict[int, NDArray[np.uint64]]()
-    for batch in _batches(each.document.text for file in files for each in read(file, 0)):
+    for batch in batches(each.document.text for file in files for each in read(file, 0)):
         cleaned = [text for text in map(cleaner.clean, batch) if text]
         found = dict(united([found, grams(cleaned, settings.decontaminate.words)]))
     part = path.with_suffix(UNFINISHED)
@@ -156,7 +157,8 @@ def save_grams(settings: DataSettings, files: Sequence[File], path: Path) -> Non
     part.replace(path)
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+def batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts in lists of about `BATCH` characters, for what is computed for many at once."""
     batch, size = list[str](), 0
     for text in texts:
         batch.append(text)
@@ -208,6 +210,7 @@ class _Writing:
     def __init__(self, out: BinaryIO, settings: DataSettings, known: Known | None) -> None:
         self._out, self._findings, self._known = out, Findings(), known
         self._cleaner = Cleaner(settings, self._findings)
+        self._dedupe = settings.dedupe
         self._near = settings.dedupe.near != "off"
         self._rest = _Rest()
         self._ends, self._units, self._digests = [0], list[int](), bytearray()
@@ -215,6 +218,8 @@ class _Writing:
         self._signed: list[NDArray[np.uint32]] = []
         self._overlaps: list[NDArray[np.float64]] = []
         self._unread: list[str] = []
+        self._paragraphs: list[Spans] = []
+        self._fingerprints: list[NDArray[np.uint64]] = []
         self._waiting = self._unit = self._before = 0
 
     def take(self, read: Read) -> None:
@@ -244,7 +249,7 @@ class _Writing:
             self._rest.targets[at] = document.target
         if document.label is not None:
             self._rest.labels[at] = document.label
-        if self._near or self._known:
+        if self._near or self._known or self._dedupe.paragraphs or self._dedupe.stretches:
             self._unread.append(document.text)
             self._waiting += len(document.text)
             if self._waiting >= BATCH:
@@ -256,6 +261,12 @@ class _Writing:
             self._signed.append(signatures(self._unread))
         if self._known:
             self._overlaps.append(overlap(self._unread, self._known).share)
+        if self._dedupe.paragraphs:
+            found = paragraphs(self._unread, self._dedupe.paragraphs)
+            first = len(self._units) - len(self._unread)
+            self._paragraphs.append(found._replace(texts=found.texts + first))
+        if self._dedupe.stretches:
+            self._fingerprints.append(fingerprints(self._unread, self._dedupe.stretches))
         self._unread, self._waiting = [], 0
 
     def save(self, folder: Path) -> None:
@@ -270,6 +281,11 @@ class _Writing:
         self._together()
         if self._known:
             table["overlaps"] = np.concatenate(self._overlaps)
+        if self._dedupe.paragraphs:
+            columns = (np.concatenate(each) for each in zip(*self._paragraphs, strict=True))
+            np.savez(folder / "paragraphs.npz", *columns, allow_pickle=False)
+        if self._dedupe.stretches:
+            np.save(folder / "fingerprints.npy", np.concatenate(self._fingerprints))
         if self._near:
             np.save(folder / "signatures.npy", np.concatenate(self._signed))
         np.savez(folder / "table.npz", allow_pickle=False, **table)
@@ -299,6 +315,21 @@ class Cleaned:
         """(texts, bins): those for near copies, where they are wanted; a memory map."""
         found: NDArray[np.uint32] = np.load(self.folder / "signatures.npy", mmap_mode="r")
         return found
+
+    def paragraphs(self) -> list[NDArray[Any]]:
+        """Where they are wanted: hashes, texts by their places, the characters where each begins and ends."""
+        with np.load(self.folder / "paragraphs.npz") as table:
+            return [table[f"arr_{number}"] for number in range(4)]
+
+    def fingerprints(self) -> NDArray[np.uint64]:
+        """Those for stretches, where they are wanted."""
+        found: NDArray[np.uint64] = np.load(self.folder / "fingerprints.npy")
+        return found
+
+    @property
+    def count(self) -> int:
+        """How many texts there are."""
+        return len(self.table("ends")[0]) - 1
 
     def rest(self) -> dict[str, Any]:
         """`names`, a list; `targets` and `labels` by the place of the text."""

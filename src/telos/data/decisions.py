@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telos.data.cleaned import NO_SPLIT, Cleaned
+from telos.data.cutting import Cuts, cuts_at, find_cuts
 from telos.data.documents import SPLITS, by_share
 from telos.data.findings import EXAMPLES, Drop, Findings, counted, listed, shown
 from telos.data.near import clusters
+from telos.data.passages import without
 from telos.data.settings import DataSettings
 from telos.errors import DataError
 
@@ -75,13 +77,15 @@ def decide(
             dropping.later_ones("near copy", labels_of_near)
     if settings.decontaminate.action != "off":
         dropping.contaminated(settings)
+    if settings.dedupe.paragraphs or settings.dedupe.stretches:
+        dropping.cut(settings, scratch / "cuts")
     _fill(settings, texts, codes, findings)
     sizes = {split: int(texts.sizes[codes == code].sum()) for code, split in enumerate(SPLITS)}
     by_task = texts.by_task(codes)
     return Decisions(
         by_task,
         sizes,
-        [raw.decode("utf-8", "ignore") for raw in _sample(texts, codes, sample)],
+        [*_sample(texts, codes, sample, scratch / "cuts")],
         tuple(_labels(tasks, by_task)) if labels else (),
     )
 
@@ -183,6 +187,13 @@ class _Dropping:
                 f'{", ".join(names)}{more}. Take them out, or set data.decontaminate.action to "drop".'
             )
 
+    def cut(self, settings: DataSettings, folder: Path) -> None:
+        """Passages that stood before out of texts to train on; what is then empty is dropped."""
+        after = self.codes.copy()
+        found = find_cuts(settings.dedupe, self.texts.tasks, self.texts.by_task(after), folder)
+        self.findings.count("passages", found)
+        self.drop("nothing but passages that stood before", np.flatnonzero(after != self.codes))
+
     def drop(self, reason: str, chosen: NDArray[np.int64]) -> None:
         """These texts, in their order."""
         if not len(chosen):
@@ -244,14 +255,31 @@ def _move(settings: DataSettings, texts: _Texts, codes: NDArray[np.uint8], split
     codes[train[texts.heads[train] == lowest]] = SPLITS.index(split)
 
 
-def _sample(texts: _Texts, codes: NDArray[np.uint8], budget: int) -> Iterator[bytes]:
+def _sample(texts: _Texts, codes: NDArray[np.uint8], budget: int, cuts: Path) -> Iterator[str]:
     """Training texts in the order of their hashes, as many as are allowed; of the first as much as is."""
     train = np.flatnonzero(codes == TRAIN)
     order = train[np.argsort(texts.digests[train, 1], kind="stable")]
     fits = np.cumsum(np.minimum(texts.sizes[order], budget)) <= budget
     chosen = order[: max(1, int(fits.sum()))]
     found = dict(zip(np.sort(chosen).tolist(), texts.read(np.sort(chosen), budget), strict=True))
-    return (found[at][0] for at in chosen.tolist())
+    taken = _Taken(texts, cuts)
+    return (taken.out_of(found[at][0].decode("utf-8", "ignore"), at) for at in chosen.tolist())
+
+
+class _Taken:
+    """The cuts of all tasks, read as they are needed."""
+
+    def __init__(self, texts: _Texts, folder: Path) -> None:
+        self._begins, self._folder = texts.begins, folder
+        self._cuts: dict[int, Cuts] = {}
+
+    def out_of(self, text: str, at: int) -> str:
+        """The text without its cuts."""
+        owner = int(np.searchsorted(self._begins, at, side="right")) - 1
+        if owner not in self._cuts:
+            self._cuts[owner] = cuts_at(self._folder / f"{owner:06}.npz")
+        cut = self._cuts[owner].get(at - int(self._begins[owner]))
+        return text if cut is None else without(text, cut)
 
 
 def _labels(tasks: Sequence[Cleaned], codes: Sequence[NDArray[np.uint8]]) -> Iterator[str]:

@@ -110,6 +110,12 @@ class DedupeSettings(Settings):
     threshold: float = Field(0.55, gt=0, le=1)
     """Estimated Jaccard similarity of their 5-grams of words from which two texts are near copies; 0.55 finds
     those that have 80 % of their words in common."""
+    paragraphs: int = Field(0, ge=0)
+    """Lines of at least so many words that stood before are cut out of texts to train on; 0: none. 20 suits
+    web pages."""
+    stretches: int = Field(0, ge=0)
+    """And so are stretches of at least so many words, wherever they begin; 0: none. Lee et al. (2022) took 50
+    tokens."""
 
 
 @final

@@ -17,9 +17,11 @@ import numpy as np
 
 from telos.data.card import Counts, Scripts
 from telos.data.cleaned import Cleaned, Written
+from telos.data.cutting import cuts_at
 from telos.data.decisions import DROPPED
 from telos.data.documents import SPLITS
 from telos.data.folders import finished
+from telos.data.passages import without
 from telos.data.shards import Shards, ShardWriter
 from telos.tokenizer import Tokenizer
 from telos.words import jieba
@@ -108,10 +110,13 @@ class _Kept(NamedTuple):
 
 def _kept(cleaned: Cleaned, codes: Path) -> Iterator[_Kept]:
     decided = np.load(codes)
+    cuts = cuts_at(codes.parents[1] / "cuts" / f"{codes.stem}.npz")
     chosen = np.flatnonzero(decided != DROPPED)
     (origins,) = cleaned.table("origins")
     values = zip(decided[chosen].tolist(), origins[chosen].tolist(), strict=True)
-    for text, (split, origin) in zip(cleaned.written(chosen), values, strict=True):
+    for at, text, (split, origin) in zip(chosen.tolist(), cleaned.written(chosen), values, strict=True):
+        cut = cuts.get(at)
+        text = text if cut is None else text._replace(text=without(text.text, cut))
         yield _Kept(text, split, origin)
 
 
