@@ -167,7 +167,7 @@ def test_chinese_near_copies_and_leaks(tmp_path):
 
 
 def test_filters_and_personal_data_are_on_the_card(tmp_path):
-    train = [f"{sentences(n)} Write to somebody{n}@mail.org." for n in range(10)] + [
+    train = [f"Write to somebody{n}@mail.org. {sentences(n)}" for n in range(10)] + [
         "too short",
         "also this one",
     ]

@@ -111,7 +111,7 @@ def work_begins_anew(monkeypatch):
     monkeypatch.setattr("telos.data.prepare._working", anew)
 
 
-@mutant(kills=f"{ENGINE}::test_it_does_not_matter_how_the_work_is_cut", trap=53)
+@mutant(kills="tests/data/test_documents.py::test_exact_copies_are_dropped_wherever_they_are", trap=53)
 def copies_within_a_task_only(monkeypatch):
     first = _get("telos.data.decisions._first_of_equals")
 

@@ -117,7 +117,8 @@ def _ray(settings: EngineSettings, calls: Sequence[Call]) -> Iterator[int]:
         raise ConfigError(
             "data.engine.kind = \"ray\" needs a package more: pip install 'telos-lm[cluster]'"
         ) from None
-    if not ray.is_initialized():
+    ours = not ray.is_initialized()
+    if ours:
         ray.init(
             address=settings.address or None,
             include_dashboard=False,
@@ -141,6 +142,9 @@ def _ray(settings: EngineSettings, calls: Sequence[Call]) -> Iterator[int]:
         raise cause if isinstance(cause, DataError) else error from None
     except ray.exceptions.RayError as error:
         raise WorkerDied(f"The Ray cluster could not do its work: {str(error).splitlines()[0]}") from None
+    finally:
+        if ours:
+            ray.shutdown()
 
 
 def _call(function: Callable[..., int], given: tuple[Any, ...]) -> int:
