@@ -193,7 +193,7 @@ def test_everything_is_on_the_page(found: Found) -> None:
         found.card,
         sources={"books": {"documents": 3, "bytes": 900, "tokens": 200}, "web": {"tokens": 100}},
         duplicates={"near": {"2": 14, "5": 1}, "clusters": 15},
-        privacy={"e-mail": 12, "iban": {"count": 3}},
+        privacy={"e-mail": 12, "iban": {"found": 3}},
     )
     read = Page(page(replace(large(found), card=card)))
     for expected in ("books", "200", "2 documents", "14", "clusters", "e-mail", "12", "iban", "exact copy"):

@@ -115,8 +115,8 @@ def _clusters(duplicates: Mapping[str, Any], words: Words) -> dict[str, float]:
 
 
 def _count(value: Any) -> float:
-    """A count that stands alone, or under `count` beside other things."""
-    value = value.get("count", 0) if isinstance(value, Mapping) else value
+    """A count that stands alone, or under `found` beside other things."""
+    value = value.get("found", 0) if isinstance(value, Mapping) else value
     return value if isinstance(value, int | float) else 0
 
 
