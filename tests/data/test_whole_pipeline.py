@@ -1,6 +1,9 @@
 """Copies, passages and leaks as preparation treats them: held-out text first, and nothing without a count."""
 
 import json
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -214,3 +217,36 @@ def test_targets_are_cleaned_and_scrubbed_too(tmp_path):
     shards = ready.shards("train")
     said = [ready.tokenizer.decode(shards.column("target", at)) for at in range(4)]
     assert said == [f"Antwort {n} an [EMAIL]" for n in range(4)]
+
+
+def test_text_and_evaluation_sets_that_are_elsewhere(tmp_path, monkeypatch):
+    """A URL is fetched once and prepared as the same file here; private hosts only if they are named."""
+    monkeypatch.chdir(tmp_path)
+    away = tmp_path / "away"
+    away.mkdir()
+    texts = [sentences(n) for n in range(12)]
+    jsonl(away / "train.jsonl", [*texts, f"{sentences(30)} {texts[0]}"])
+    jsonl(away / "exam.jsonl", [texts[0]])
+    handler = partial(SimpleHTTPRequestHandler, directory=str(away))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *given: None)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        host = f"127.0.0.1:{server.server_port}"
+        given = {
+            "path": f"http://{host}/train.jsonl",
+            "split": {"validation": 0, "test": 0},
+            "decontaminate": {"action": "drop", "against": [f"http://{host}/exam.jsonl"]},
+        }
+        with pytest.raises(DataError, match="http"):
+            prepare(read(DataSettings, given), BYTE, tmp_path / "root")
+        given["remote"] = {"allow_hosts": [host]}
+        ready = prepare(read(DataSettings, given), BYTE, tmp_path / "root")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert set(texts_of(ready)) == set(texts[1:])
+    here = given | {"path": str(away / "train.jsonl")}
+    here["decontaminate"] = {"action": "drop", "against": [str(away / "exam.jsonl")]}
+    assert prepare(read(DataSettings, here), BYTE, tmp_path / "root").folder == ready.folder
+    assert read(DataSettings, given).table()["path"] == f"http://{host}/train.jsonl"
