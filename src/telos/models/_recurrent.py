@@ -4,6 +4,7 @@ the state that rows begin with and leave, and where they forget.
 A state is `{"hidden": …}`, for LSTM `{"hidden": …, "cells": …}`, each (B, depth, width).
 """
 
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -130,10 +131,34 @@ def run(
     if isinstance(layer, nn.GRU):
         out, end = torch.gru(x, first[0], kernel, True, 1, 0.0, layer.training, False, True)
         return out, [end[0] if lengths is None else last(out, lengths, start[0])]
-    out, *ends = torch.lstm(x, first, kernel, True, 1, 0.0, layer.training, False, True)
+    out, *ends = _lstm(x, first, kernel, layer.training)
     if lengths is not None and bool((short := lengths < x.shape[1]).any()):
         ends = _with_short_rows(ends, x, first, kernel, lengths, short)
     return out, [end[0] for end in ends]
+
+
+def _lstm(x: Tensor, first: list[Tensor], kernel: list[Tensor], training: bool) -> list[Tensor]:
+    """The output and the last state and cells; in float32 where the processor has no bfloat16 kernel."""
+    mixed = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    if x.device.type != "cpu" or not mixed or _lstm_in_bfloat16():
+        return list(torch.lstm(x, first, kernel, True, 1, 0.0, training, False, True))
+    with torch.autocast("cpu", enabled=False):
+        parts = x.float(), [part.float() for part in first], [weight.float() for weight in kernel]
+        found = torch.lstm(*parts, True, 1, 0.0, training, False, True)
+    return [part.bfloat16() for part in found]
+
+
+@cache
+def _lstm_in_bfloat16() -> bool:
+    """Whether oneDNN has an LSTM in bfloat16 for this processor: those without AVX-512 have none."""
+    x, state = torch.zeros(1, 2, 8), torch.zeros(1, 1, 8)
+    kernel = [torch.zeros(32, 8), torch.zeros(32, 8), torch.zeros(32), torch.zeros(32)]
+    try:
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            torch.lstm(x, [state, state], kernel, True, 1, 0.0, True, False, True)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _weights(layer: Any, share: float) -> list[Tensor]:
