@@ -131,21 +131,27 @@ def run(
     if isinstance(layer, nn.GRU):
         out, end = torch.gru(x, first[0], kernel, True, 1, 0.0, layer.training, False, True)
         return out, [end[0] if lengths is None else last(out, lengths, start[0])]
-    out, *ends = _lstm(x, first, kernel, layer.training)
+    out, *ends = _lstm(x, first, kernel, True, 1, 0.0, layer.training, False, True)
     if lengths is not None and bool((short := lengths < x.shape[1]).any()):
         ends = _with_short_rows(ends, x, first, kernel, lengths, short)
     return out, [end[0] for end in ends]
 
 
-def _lstm(x: Tensor, first: list[Tensor], kernel: list[Tensor], training: bool) -> list[Tensor]:
-    """The output and the last state and cells; in float32 where the processor has no bfloat16 kernel."""
+def _lstm(*given: Any) -> list[Tensor]:
+    """`torch.lstm`: the output and the last state and cells; in float32 where this processor has no bfloat16
+    kernel for it."""
     mixed = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    if x.device.type != "cpu" or not mixed or _lstm_in_bfloat16():
-        return list(torch.lstm(x, first, kernel, True, 1, 0.0, training, False, True))
+    if given[0].device.type != "cpu" or not mixed or _lstm_in_bfloat16():
+        return list(torch.lstm(*given))
     with torch.autocast("cpu", enabled=False):
-        parts = x.float(), [part.float() for part in first], [weight.float() for weight in kernel]
-        found = torch.lstm(*parts, True, 1, 0.0, training, False, True)
-    return [part.bfloat16() for part in found]
+        return [part.bfloat16() for part in torch.lstm(*map(_in_float32, given))]
+
+
+def _in_float32(given: Any) -> Any:
+    """Numbers as float32, in lists too; what is no such tensor as it is."""
+    if isinstance(given, list):
+        return [_in_float32(part) for part in given]
+    return given.float() if isinstance(given, Tensor) and given.is_floating_point() else given
 
 
 @cache
@@ -186,7 +192,7 @@ def _with_short_rows(
     packed = pack_padded_sequence(x[short], there.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
     assert packed.sorted_indices is not None and packed.unsorted_indices is not None
     ordered = [part.index_select(1, packed.sorted_indices) for part in start]
-    _, *after = torch.lstm(packed.data, packed.batch_sizes, ordered, kernel, True, 1, 0.0, False, False)
+    _, *after = _lstm(packed.data, packed.batch_sizes, ordered, kernel, True, 1, 0.0, False, False)
     after = [part.index_select(1, packed.unsorted_indices) for part in after]
     kept = (there == 0).unsqueeze(1)
     after = [torch.where(kept, old, new) for old, new in zip(start, after, strict=True)]
