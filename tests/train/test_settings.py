@@ -63,7 +63,8 @@ def leaves(settings: BaseModel, prefix: str = "") -> Iterator[str]:
 
 
 def test_the_table_of_changes_is_complete() -> None:
-    assert set(leaves(tiny.train_settings())) == set(CHANGES)
+    elsewhere = {"loader.mix"}  # needs text of several sources: tests/data/test_mixture.py
+    assert set(leaves(tiny.train_settings())) - elsewhere == set(CHANGES)
 
 
 def footprint(folder: Path, changes: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
