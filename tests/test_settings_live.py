@@ -37,6 +37,7 @@ MEANT_TO_CHANGE_NOTHING = {
     "data.decontaminate.against": "with an action: tests/data/test_whole_pipeline.py",
     "data.decontaminate.share": "with an action: tests/data/test_whole_pipeline.py",
     "data.decontaminate.words": "with an action: tests/data/test_overlap.py",
+    "data.dedupe.exact": "texts that stand twice: tests/data/test_whole_pipeline.py",
     "data.dedupe.threshold": "where near copies are looked for: tests/data/test_near.py",
     "data.engine.address": "who does the work: tests/data/test_engine.py",
     "data.engine.kind": "who does the work: tests/data/test_engine.py",

@@ -72,6 +72,14 @@ def test_near_copies_of_every_kind_are_dropped_across_splits(tmp_path):
     assert ready.card.duplicates == {"clusters": 5, "near copies": 5, "of held-out text": 4}
 
 
+def test_exact_copies_stay_where_that_is_asked_for(tmp_path):
+    base = [sentences(n) for n in range(8)]
+    assert prepared(tmp_path, [*base, base[2]]).card.splits["train"]["documents"] == 8
+    ready = prepared(tmp_path, [*base, base[2]], dedupe={"exact": False})
+    assert ready.card.splits["train"]["documents"] == 9
+    assert not ready.card.dropped
+
+
 def test_near_copies_can_be_counted_and_kept(tmp_path):
     base = [sentences(n) for n in range(20)]
     ready = prepared(tmp_path, [*base, base[3].upper()], dedupe={"near": "report"})
