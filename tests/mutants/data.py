@@ -49,7 +49,12 @@ def every_vocabulary_has_one_hash(monkeypatch):
 def stale_builds_stay(monkeypatch):
     import contextlib
 
-    monkeypatch.setattr("telos.data.prepare._alone", lambda root, key: contextlib.nullcontext())
+    @contextlib.contextmanager
+    def untidy(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+
+    monkeypatch.setattr("telos.data.prepare._working", untidy)
 
 
 @mutant(kills=f"{DATA}/test_prepare.py::test_a_build_that_fails_leaves_nothing", trap=47)
