@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from telos.data import documents
 from telos.data.cleaned import Cleaned, clean_task
-from telos.data.decisions import DROPPED, decide
-from telos.data.documents import SPLITS, Reader, _parts, choose_unit
+from telos.data.decisions import decide
+from telos.data.documents import DROPPED, SPLITS, Reader, _parts, choose_unit
 from telos.data.findings import Findings
 from telos.data.settings import DataSettings, SplitSettings
 from telos.data.sources import _base

@@ -9,7 +9,7 @@ tasks are known: copies of other documents, say.
     texts.bin      UTF-8 of all texts, one after the other
     table.npz      per text: where it ends, its digest, its unit, the split it was given for, its source …
     signatures.npy  MinHash signatures, where near copies are looked for
-    rest.json      names of the documents, and their targets, labels and languages where there are such
+    rest.json      names of the documents, and their targets and labels where there are such
     findings.json  what was dropped and changed, and why
 """
 
@@ -19,14 +19,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, final
+from typing import Any, BinaryIO, NamedTuple, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from telos.batch import Document
 from telos.data import clean
-from telos.data.documents import SPLITS, File, Read, Task, read
+from telos.data.documents import DROPPED, SPLITS, File, Read, Task, read
 from telos.data.filters._base import Filter
 from telos.data.findings import Findings, counted
 from telos.data.folders import UNFINISHED, finished
@@ -41,7 +41,6 @@ __all__ = ["Cleaned", "Cleaner", "Written", "batches", "clean_task", "save_grams
 
 BATCH = 1 << 20
 """Characters whose signatures are computed together, about."""
-NO_SPLIT = len(SPLITS)
 
 
 class Written(NamedTuple):
@@ -99,6 +98,10 @@ class Cleaner:
         text, target = (each.text for each in found)
         return replace(document, text=text, target=None if document.target is None else target)
 
+    def scrub(self, text: str) -> str:
+        """A text without personal data, where that is asked for; nothing is counted."""
+        return self._scrubber.scrub(text).text if self._scrubber else text
+
     def _drop(self, reason: str, text: str, where: str) -> None:
         if self._findings:
             self._findings.drop(reason, text, where)
@@ -148,8 +151,8 @@ def save_grams(settings: DataSettings, files: Sequence[File], path: Path) -> Non
     if path.exists():
         return
     cleaner, found = Cleaner(settings), dict[int, NDArray[np.uint64]]()
-    for batch in batches(each.document.text for file in files for each in read(file, 0)):
-        cleaned = [text for text in map(cleaner.clean, batch) if text]
+    for batch in batches((each.document.text for file in files for each in read(file, 0)), len):
+        cleaned = [cleaner.scrub(text) for text in map(cleaner.clean, batch) if text]
         found = dict(united([found, grams(cleaned, settings.decontaminate.words)]))
     part = path.with_suffix(UNFINISHED)
     with part.open("wb") as out:
@@ -157,13 +160,16 @@ def save_grams(settings: DataSettings, files: Sequence[File], path: Path) -> Non
     part.replace(path)
 
 
-def batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts in lists of about `BATCH` characters, for what is computed for many at once."""
-    batch, size = list[str](), 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH:
+T = TypeVar("T")
+
+
+def batches(things: Iterable[T], length: Callable[[T], int], most: int = BATCH) -> Iterator[list[T]]:
+    """Things in lists of about `most` characters, for what is computed for many at once."""
+    batch, size = list[T](), 0
+    for thing in things:
+        batch.append(thing)
+        size += length(thing)
+        if size >= most:
             yield batch
             batch, size = [], 0
     if batch:
@@ -242,7 +248,7 @@ class _Writing:
         self._ends.append(self._ends[-1] + len(raw))
         self._digests += hashlib.blake2b(raw, digest_size=16).digest()
         self._units.append(self._unit)
-        self._given.append(SPLITS.index(read.file.split) if read.file.split else NO_SPLIT)
+        self._given.append(SPLITS.index(read.file.split) if read.file.split else DROPPED)
         self._origins.append(read.file.origin)
         self._rest.names.append(read.where)
         if document.target is not None:

@@ -7,31 +7,20 @@ when the text is read for its tokens: the places are characters of the cleaned t
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from telos.data.cleaned import Cleaned, batches
-from telos.data.documents import SPLITS
-from telos.data.passages import Spans, repeated, shared, windows, without
+from telos.data.documents import DROPPED, TRAIN
+from telos.data.passages import NONE, Spans, repeated, shared, windows, without
 from telos.data.settings import DedupeSettings
 
 __all__ = ["Cuts", "cuts_at", "find_cuts"]
 
-TRAIN, DROPPED = SPLITS.index("train"), len(SPLITS)
-
 Cuts = Mapping[int, NDArray[np.int64]]
 """By the place of a text in its task, (stretches, 2): the characters that are cut out."""
-
-
-class _Found(NamedTuple):
-    """Passages of a task; `texts` are places in the task."""
-
-    hashes: NDArray[np.uint64]
-    texts: NDArray[np.int64]
-    begins: NDArray[np.int64]
-    ends: NDArray[np.int64]
 
 
 def cuts_at(path: Path) -> Cuts:
@@ -67,33 +56,33 @@ def find_cuts(
 
 def _passages(
     settings: DedupeSettings, tasks: Sequence[Cleaned], codes: Sequence[NDArray[np.uint8]]
-) -> list[_Found]:
+) -> list[Spans]:
     """The passages of what is kept, task by task."""
-    found = [_Found(*(np.empty(0, kind) for kind in (np.uint64, *[np.int64] * 3))) for _ in tasks]
+    found = [NONE for _ in tasks]
     if settings.paragraphs:
-        found = [_Found(*task.paragraphs()) for task in tasks]
+        found = [Spans(*task.paragraphs()) for task in tasks]
     if settings.stretches:
         known = shared(np.concatenate([task.fingerprints() for task in tasks]))
         for number, task in enumerate(tasks):
             both = zip(found[number], _windows(task, known, settings), strict=True)
-            found[number] = _Found(*(np.concatenate(columns) for columns in both))
+            found[number] = Spans(*(np.concatenate(columns) for columns in both))
     return [
-        _Found(*(column[own[each.texts] != DROPPED] for column in each))
+        Spans(*(column[own[each.texts] != DROPPED] for column in each))
         for each, own in zip(found, codes, strict=True)
     ]
 
 
-def _windows(task: Cleaned, known: Any, settings: DedupeSettings) -> _Found:
-    parts = [Spans(*(np.empty(0, kind) for kind in (np.uint64, *[np.int64] * 3)))]
+def _windows(task: Cleaned, known: Any, settings: DedupeSettings) -> Spans:
+    parts = [NONE]
     at = 0
-    for batch in batches(raw.decode() for raw in task.texts(np.arange(task.count))):
+    for batch in batches((raw.decode() for raw in task.texts(np.arange(task.count))), len):
         each = windows(batch, known, settings.stretches)
         parts.append(each._replace(texts=each.texts + at))
         at += len(batch)
-    return _Found(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return Spans(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _repeated(found: Sequence[_Found], codes: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.bool_]]:
+def _repeated(found: Sequence[Spans], codes: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.bool_]]:
     """Which passages of texts to train on stood before: in held-out text, or earlier."""
     train = [own[each.texts] == TRAIN for each, own in zip(found, codes, strict=True)]
     held_out = np.concatenate([each.hashes[~flags] for each, flags in zip(found, train, strict=True)])
@@ -108,7 +97,7 @@ def _repeated(found: Sequence[_Found], codes: Sequence[NDArray[np.uint8]]) -> li
     return result
 
 
-def _joined(found: _Found, wanted: NDArray[np.bool_]) -> dict[int, NDArray[np.int64]]:
+def _joined(found: Spans, wanted: NDArray[np.bool_]) -> dict[int, NDArray[np.int64]]:
     """The wanted passages of each text in order, those that touch as one."""
     texts, begins, ends = (column[wanted] for column in (found.texts, found.begins, found.ends))
     cuts: dict[int, NDArray[np.int64]] = {}

@@ -14,19 +14,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from telos.data.cleaned import NO_SPLIT, Cleaned
+from telos.data.cleaned import Cleaned
 from telos.data.cutting import Cuts, cuts_at, find_cuts
-from telos.data.documents import SPLITS, by_share
+from telos.data.documents import DROPPED, SPLITS, TEST, TRAIN, VALIDATION, by_share
 from telos.data.findings import EXAMPLES, Drop, Findings, counted, listed, shown
 from telos.data.near import clusters
 from telos.data.passages import without
 from telos.data.settings import DataSettings
 from telos.errors import DataError
 
-__all__ = ["DROPPED", "Decisions", "decide"]
+__all__ = ["Decisions", "decide"]
 
-DROPPED = len(SPLITS)
-TRAIN, VALIDATION, TEST = range(len(SPLITS))
 SHOWN = 800
 """Bytes of a text that are read to show its beginning."""
 
@@ -118,7 +116,7 @@ class _Texts:
         validation = 0.0 if settings.validation else settings.split.validation
         drawn = self.digests[self.heads, 0].astype(np.float64) / 2.0**64
         by_content = np.where(drawn < test, TEST, np.where(drawn < test + validation, VALIDATION, TRAIN))
-        return np.where(self.given == NO_SPLIT, by_content, self.given).astype(np.uint8)
+        return np.where(self.given == DROPPED, by_content, self.given).astype(np.uint8)
 
     def signatures(self, scratch: Path) -> NDArray[np.uint32]:
         """Those of all tasks, one after the other, as a memory map."""

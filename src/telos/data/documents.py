@@ -22,9 +22,24 @@ from telos.data.sources._base import Chunk, Skip, Source, ignore
 from telos.errors import DataError
 from telos.find import find, names
 
-__all__ = ["SPLITS", "File", "Read", "Reader", "Task", "by_share", "choose_unit"]
+__all__ = [
+    "DROPPED",
+    "SPLITS",
+    "TEST",
+    "TRAIN",
+    "VALIDATION",
+    "File",
+    "Read",
+    "Reader",
+    "Task",
+    "by_share",
+    "choose_unit",
+]
 
 SPLITS = ("train", "validation", "test")
+TRAIN, VALIDATION, TEST = range(len(SPLITS))
+DROPPED = len(SPLITS)
+"""What stands in place of a split's number where a text is in none."""
 FEW = 20
 """Fewer documents than this, and `auto` holds out parts of them."""
 PART = 8192

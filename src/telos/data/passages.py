@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from telos.data import shingles
 from telos.data.shingles import HashSet
 
-__all__ = ["Spans", "fingerprints", "paragraphs", "repeated", "shared", "spans", "windows", "without"]
+__all__ = ["NONE", "Spans", "fingerprints", "paragraphs", "repeated", "shared", "spans", "windows", "without"]
 
 Either = Callable[[NDArray[np.uint64], NDArray[np.uint64]], NDArray[np.uint64]]
 """Of two arrays the lower, or the higher, at each place."""
@@ -62,7 +62,7 @@ def paragraphs(
     """
     mark = "\n" if between == "line" else "\n\n"
     found = (_paragraphs(group, least, _ENDS[between]) for group in _groups(texts, mark))
-    return _together([_NONE, *found])
+    return _together([NONE, *found])
 
 
 def repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -109,7 +109,7 @@ def fingerprints(texts: Sequence[str], least: int = 50) -> NDArray[np.uint64]:
 
 def windows(texts: Sequence[str], known: HashSet, least: int = 50) -> Spans:
     """All windows of `least` words whose fingerprint is in `known`, by text and place."""
-    found = [_NONE]
+    found = [NONE]
     for first, words in shingles.blocks(texts, least - 1):
         _, lowest, whole = _lowest(words, least)
         # The fingerprint stays the same for some windows, so it is looked for once for all of them.
@@ -145,7 +145,7 @@ def without(text: str, cut: Iterable[Sequence[int]]) -> str:
     return left if text.endswith("\n") or not at else left.rstrip("\n")
 
 
-_NONE: Final = Spans(np.empty(0, np.uint64), *(np.empty(0, np.int64) for _ in range(3)))
+NONE: Final = Spans(np.empty(0, np.uint64), *(np.empty(0, np.int64) for _ in range(3)))
 _ENDS: Final = {"line": re.compile(r"\n\s*"), "blank line": re.compile(r"\n[^\S\n]*\n\s*")}
 
 

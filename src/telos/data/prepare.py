@@ -270,7 +270,7 @@ def _tasks(job: Job) -> tuple[list[Task], int]:
         each.ready()
     choose_unit(job.reader)
     tasks = job.reader.tasks()
-    size = sum(size for size, _ in job.seen.values())
+    size = sum(file.size for file in job.reader.files)
     return tasks, workers_for(job.data.engine, size, len(tasks))
 
 

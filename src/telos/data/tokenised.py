@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from telos.data.card import Counts, Scripts
-from telos.data.cleaned import Cleaned, Written
+from telos.data.cleaned import Cleaned, Written, batches
 from telos.data.cutting import cuts_at
-from telos.data.decisions import DROPPED
-from telos.data.documents import SPLITS
+from telos.data.documents import DROPPED, SPLITS
 from telos.data.folders import finished
 from telos.data.passages import without
 from telos.data.shards import Shards, ShardWriter
@@ -89,7 +88,7 @@ def tokenise_task(
         with finished(folder) as building:
             writing = _Writing(building, plan, Tokenizer.load(plan.vocabulary))
             try:
-                for batch in _batches(_kept(Cleaned(cleaned), codes)):
+                for batch in batches(_kept(Cleaned(cleaned), codes), lambda kept: len(kept.text.text), BATCH):
                     writing.add(batch)
                     if progress is not None:
                         progress(writing.documents)
@@ -118,19 +117,6 @@ def _kept(cleaned: Cleaned, codes: Path) -> Iterator[_Kept]:
         cut = cuts.get(at)
         text = text if cut is None else text._replace(text=without(text.text, cut))
         yield _Kept(text, split, origin)
-
-
-def _batches(texts: Iterator[_Kept]) -> Iterator[list[_Kept]]:
-    batch: list[_Kept] = []
-    characters = 0
-    for kept in texts:
-        batch.append(kept)
-        characters += len(kept.text.text)
-        if characters >= BATCH:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 class _Writing:
