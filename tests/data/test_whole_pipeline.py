@@ -160,6 +160,19 @@ def test_text_of_evaluation_sets_is_found_counted_dropped_or_refused(tmp_path):
     assert run("drop").folder.name != before
 
 
+def test_items_with_personal_data_are_found_in_text_that_was_scrubbed(tmp_path):
+    item = (
+        " ".join(f"exam{n} of{n}" for n in range(6))
+        + " to somebody@mail.org "
+        + "and the rest of what is asked"
+    )
+    exam = jsonl(tmp_path / "exam.jsonl", [item])
+    leaks = {"action": "report", "against": [str(exam)], "share": 0.99}
+    train = [*(sentences(n) for n in range(4)), item]
+    ready = prepared(tmp_path, train, decontaminate=leaks, privacy={"action": "replace"})
+    assert ready.card.contamination["texts"] == 1
+
+
 def test_chinese_near_copies_and_leaks(tmp_path):
     poems = ["".join(chr(0x4E00 + (n * 977 + k * 131) % 20000) for k in range(60)) for n in range(20)]
     exam = jsonl(tmp_path / "exam.jsonl", [poems[0][10:45]])

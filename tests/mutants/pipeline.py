@@ -62,6 +62,11 @@ def key_without_evaluation_sets(monkeypatch):
     monkeypatch.setattr("telos.data.prepare.key_of_job", forgetful)
 
 
+@mutant(kills=f"{WHOLE}::test_items_with_personal_data_are_found_in_text_that_was_scrubbed", trap=53)
+def evaluation_sets_are_not_scrubbed(monkeypatch):
+    monkeypatch.setattr("telos.data.cleaned.Cleaner.scrub", lambda self, text: text)
+
+
 @mutant(kills=f"{WHOLE}::test_a_filters_own_file_is_in_the_key", trap=47)
 def key_without_a_filters_file(monkeypatch):
     monkeypatch.setattr("telos.data.filters.python.Python.digest", lambda self: "")
