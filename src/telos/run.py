@@ -17,6 +17,7 @@ from telos import shipped
 from telos.config import override, read, read_toml
 from telos.data.corpus import Corpus
 from telos.data.prepare import Prepared
+from telos.data.remote import is_remote
 from telos.doctor import choose_device, hardware
 from telos.errors import CheckpointError, ConfigError
 from telos.evaluate.likelihood import EvaluateSettings, score
@@ -49,20 +50,20 @@ def load_recipe(what: str | Path = "demo", overrides: Iterable[str] = ()) -> Rec
     """A recipe from its file, by its name among those that come with Telos, or for text of one's own.
 
     Args:
-        what: A `.toml` file, a name (`telos recipes` lists them), or a file or folder of text: then
+        what: A `.toml` file, a name (`telos recipes` lists them), or a file, folder or URL of text: then
             everything but `data.path` and `name` is the default.
         overrides: Dotted settings laid over it: `train.budget.steps=50`.
 
     Raises:
         ConfigError: names every dotted key that is wrong, what was expected and what was probably meant.
     """
-    path = Path(what)
-    if path.suffix == ".toml" or not path.exists():
+    path, remote = Path(what), is_remote(str(what))
+    if path.suffix == ".toml" or not (remote or path.exists()):
         path = path if path.suffix == ".toml" else shipped.path_of(str(what))
         return read(Recipe, override({"name": path.stem, **read_toml(path)}, overrides), path.name)
     letters = "".join(c if c.isalnum() else "-" for c in path.resolve().stem).strip("-")
     return read(
-        Recipe, override({"name": letters or "run", "data": {"path": str(path)}}, overrides), "settings"
+        Recipe, override({"name": letters or "run", "data": {"path": str(what)}}, overrides), "settings"
     )
 
 

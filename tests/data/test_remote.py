@@ -389,7 +389,7 @@ def test_a_name_with_any_private_address_is_refused(tmp_path, monkeypatch):
 
 def test_only_the_port_that_is_named_is_free(server, access):
     other = Access(cache=access.cache, allow_hosts=(f"127.0.0.1:{server.server_port + 1}",))
-    with pytest.raises(DataError, match=r"only https is read.*data\.allow_hosts=\[\"127\.0\.0\.1:"):
+    with pytest.raises(DataError, match=r"only https is read.*data\.remote\.allow_hosts=\[\"127\.0\.0\.1:"):
         listing(server.url("/a.txt"), other)
 
 

@@ -14,6 +14,7 @@ from telos.data.documents import SPLITS
 from telos.data.prepare import Prepared, prepare
 from telos.data.settings import DataSettings
 from telos.errors import ConfigError, DataError
+from telos.run import load_recipe
 from telos.tokenizer import TokenizerSettings
 from tests.data.test_documents import jsonl
 
@@ -271,3 +272,5 @@ def test_text_and_evaluation_sets_that_are_elsewhere(tmp_path, monkeypatch):
     here["decontaminate"] = {"action": "drop", "against": [str(away / "exam.jsonl")]}
     assert prepare(read(DataSettings, here), BYTE, tmp_path / "root").folder == ready.folder
     assert read(DataSettings, given).table()["path"] == f"http://{host}/train.jsonl"
+    recipe = load_recipe(f"http://{host}/train.jsonl")  # as `telos prepare URL` has it
+    assert (recipe.name, recipe.data.path) == ("train", f"http://{host}/train.jsonl")

@@ -55,7 +55,7 @@ def addresses(url: SplitResult, allowed: Collection[str]) -> list[tuple[str, int
     if url.scheme != "https" and not (free and url.scheme == "http"):
         raise DataError(
             f"{shown(url)}: only https is read, and http of hosts that are named: "
-            f'data.allow_hosts=["{host}:{port}"]'
+            f'data.remote.allow_hosts=["{host}:{port}"]'
         )
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -65,7 +65,7 @@ def addresses(url: SplitResult, allowed: Collection[str]) -> list[tuple[str, int
     if not free and not all(map(is_public, every)):
         raise DataError(
             f"{shown(url)}: {host} is on a private network ({', '.join(every)}), where data may not "
-            f'come from unless it is named: data.allow_hosts=["{host}:{port}"]'
+            f'come from unless it is named: data.remote.allow_hosts=["{host}:{port}"]'
         )
     return [(address, port) for address in every]
 
