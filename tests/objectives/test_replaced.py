@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from telos.batch import Batch, HeadSpec
-from telos.cli import _summary
 from telos.config import override, read
 from telos.data.packing import collate, pack
 from telos.errors import ConfigError
@@ -22,6 +21,7 @@ from telos.objectives import replaced
 from telos.objectives.replaced import Replaced
 from telos.recipe import Recipe
 from telos.run import Run, fit, open_run
+from telos.said import summary
 from tests.contract import world
 from tests.objectives.table import Table
 from tests.objectives.world import Pieces, characters, draw
@@ -255,7 +255,7 @@ def test_both_train_are_evaluated_and_resume_to_the_bit(tmp_path: Path) -> None:
         assert line["loss"] == pytest.approx(line["loss.tokens"] + 50 * line["loss.replaced"], rel=1e-6)
     figures = whole.figures()["evaluation"]["test"]
     assert set(figures["terms"]) == {"replaced"} and 0 < figures["terms"]["replaced"] < 2
-    assert re.search(r"loss of replaced +\d\.\d{4} nats per question", _summary(whole, whole.figures()))
+    assert re.search(r"loss of replaced +\d\.\d{4} nats per question", summary(whole, whole.figures()))
     opened = open_run(whole.folder)
     assert opened.partners["generator"].embedding.weight.shape == (opened.tokenizer.size, 8)
     assert opened.evaluate("test")["terms"] == pytest.approx(figures["terms"])

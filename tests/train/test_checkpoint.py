@@ -357,21 +357,23 @@ def runs_code(path: Path) -> list[str]:
             ]
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             called = f"{node.value.id}.{node.attr}"
-            found += [called] if called in ("torch.load", "torch.save", "np.load", "numpy.load") else []
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id in ("eval", "exec")
-        ):
-            found.append(f"{path.name}: {node.func.id}")
+            found += [called] if called in ("torch.load", "torch.save") else []
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            found += [f"{path.name}: {called}"] if called in ("eval", "exec") else []
+            if called in ("np.load", "numpy.load") and "allow_pickle=False" not in ast.unparse(node):
+                found.append(f"{path.name}: {called} that may unpickle")
     return found
 
 
 def test_nothing_in_the_source_runs_code_from_data(tmp_path: Path) -> None:
     """Trap 69: no pickle, no `torch.load`, no `eval` anywhere in the package."""
     bad = tmp_path / "bad.py"
-    bad.write_text("import pickle.x\nfrom dill import load\ntorch.load(x)\neval('1')")
-    assert len(runs_code(bad)) == 4
+    bad.write_text(
+        "import pickle.x\nfrom dill import load\ntorch.load(x)\neval('1')\n"
+        "np.load(x)\nnumpy.load(x, allow_pickle=True)\nnp.load(x, allow_pickle=False)"
+    )
+    assert len(runs_code(bad)) == 6
     own = "data/filters/python.py"  # a user's own function, from a file that the recipe names
     sources = [p for p in sorted(Path(telos.__file__).parent.rglob("*.py")) if not p.as_posix().endswith(own)]
     assert len(sources) > 20 and [line for path in sources for line in runs_code(path)] == []

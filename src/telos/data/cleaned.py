@@ -142,7 +142,7 @@ class Cleaner:
 @lru_cache(maxsize=1)
 def known_at(path: Path) -> Known:
     """The n-grams of evaluation sets, from their file."""
-    with np.load(path) as parts:
+    with np.load(path, allow_pickle=False) as parts:
         return Known({int(length): parts[length] for length in parts.files})
 
 
@@ -309,7 +309,7 @@ class Cleaned:
 
     def table(self, *names: str) -> list[NDArray[Any]]:
         """Columns of the table, one value per text (`ends`: one more; `digests`: two)."""
-        with np.load(self.folder / "table.npz") as table:
+        with np.load(self.folder / "table.npz", allow_pickle=False) as table:
             return [table[name] for name in names]
 
     @cached_property
@@ -319,17 +319,17 @@ class Cleaned:
 
     def signatures(self) -> NDArray[np.uint32]:
         """(texts, bins): those for near copies, where they are wanted; a memory map."""
-        found: NDArray[np.uint32] = np.load(self.folder / "signatures.npy", mmap_mode="r")
+        found: NDArray[np.uint32] = np.load(self.folder / "signatures.npy", mmap_mode="r", allow_pickle=False)
         return found
 
     def paragraphs(self) -> list[NDArray[Any]]:
         """Where they are wanted: hashes, texts by their places, the characters where each begins and ends."""
-        with np.load(self.folder / "paragraphs.npz") as table:
+        with np.load(self.folder / "paragraphs.npz", allow_pickle=False) as table:
             return [table[f"arr_{number}"] for number in range(4)]
 
     def fingerprints(self) -> NDArray[np.uint64]:
         """Those for stretches, where they are wanted."""
-        found: NDArray[np.uint64] = np.load(self.folder / "fingerprints.npy")
+        found: NDArray[np.uint64] = np.load(self.folder / "fingerprints.npy", allow_pickle=False)
         return found
 
     @property

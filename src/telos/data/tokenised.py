@@ -96,7 +96,7 @@ def tokenise_task(
             except BaseException:
                 writing.abandon()
                 raise
-    return int((np.load(codes) != DROPPED).sum())
+    return int((np.load(codes, allow_pickle=False) != DROPPED).sum())
 
 
 class _Kept(NamedTuple):
@@ -108,7 +108,7 @@ class _Kept(NamedTuple):
 
 
 def _kept(cleaned: Cleaned, codes: Path) -> Iterator[_Kept]:
-    decided = np.load(codes)
+    decided = np.load(codes, allow_pickle=False)
     cuts = cuts_at(codes.parents[1] / "cuts" / f"{codes.stem}.npz")
     chosen = np.flatnonzero(decided != DROPPED)
     (origins,) = cleaned.table("origins")
