@@ -79,6 +79,11 @@ class Cut:
     """New tokens per piece; 0 means length − overlap: pieces that share no more than the overlap."""
     begin: bool = False
     end: bool = False
+    whole: bool = False
+    """A document is one piece, its first `length` tokens, and what is beyond is not read: for texts that are
+    answered as a whole."""
+    target: int = 0
+    """Of the column `target`, the first so many tokens; 0 for all."""
 
     def __post_init__(self) -> None:
         assert 0 <= self.overlap < self.length and 0 <= self.stride <= self.length - self.overlap, self

@@ -1,7 +1,6 @@
 """The command line: one thin function per command. Heavy
 modules are imported by the command that needs them."""
 
-import json
 import os
 import sys
 import warnings
@@ -12,13 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from telos import __version__, switches
-from telos.errors import ConfigError, TelosError, explained
+from telos import __version__, commands, switches
+from telos.commands._shared import (
+    RUNS,
+    Changes,
+    Device,
+    Json,
+    New,
+    Root,
+    RunFolder,
+    Split,
+    What,
+    printed,
+    run_at,
+)
+from telos.errors import TelosError, explained
+from telos.find import load, names
 from telos.said import measure_line, score_lines, summary
 
 if TYPE_CHECKING:
     from telos.recipe import Recipe
-    from telos.run import Run
 
 __all__ = ["app", "main"]
 
@@ -60,27 +72,6 @@ app = typer.Typer(
 tokenizer = typer.Typer(help="Vocabularies.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(tokenizer, name="tokenizer")
 
-_What = Annotated[
-    str,
-    typer.Argument(
-        metavar="WHAT", help="A recipe's file or name (telos recipes), or a file or folder of text."
-    ),
-]
-_Changes = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings laid over it: train.budget.steps=50"),
-]
-_RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/demo.")]
-_Root = Annotated[Path, typer.Option("--runs", help="The folder that holds all runs.")]
-_Json = Annotated[
-    bool, typer.Option("--json", help="Print the figures as JSON on standard output, and nothing else there.")
-]
-_New = Annotated[bool, typer.Option("--new", help="Start over. An earlier run is kept, under another name.")]
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-_Split = Annotated[str, typer.Option(help="train, validation or test.")]
-
-RUNS = Path("runs")
-
 _data = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="What is in the text (telos data report)."
 )
@@ -106,11 +97,11 @@ def root(
 
 @app.command()
 def demo(
-    changes: _Changes = None,
-    runs: _Root = RUNS,
-    new: _New = False,
-    device: _Device = "auto",
-    as_json: _Json = False,
+    changes: Changes = None,
+    runs: Root = RUNS,
+    new: New = False,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Train, evaluate and try a small model on text that every machine has.
 
@@ -122,7 +113,7 @@ def demo(
 
 
 @app.command()
-def prepare(what: _What, changes: _Changes = None, runs: _Root = RUNS, as_json: _Json = False) -> None:
+def prepare(what: What, changes: Changes = None, runs: Root = RUNS, as_json: Json = False) -> None:
     """Clean and split text, train the vocabulary, write shards and a data card.
 
     Example: telos prepare my-texts/ tokenizer.size=16000
@@ -131,19 +122,19 @@ def prepare(what: _What, changes: _Changes = None, runs: _Root = RUNS, as_json: 
     from telos.train.display import display
 
     prepared = run.prepare(run.load_recipe(what, changes or []), runs, display=display())
-    _print({"folder": str(prepared.folder), **asdict(prepared.card)}, prepared.card.markdown(), as_json)
+    printed({"folder": str(prepared.folder), **asdict(prepared.card)}, prepared.card.markdown(), as_json)
 
 
 @tokenizer.command("compare")
 def compare_tokenizers(
-    what: _What,
-    changes: _Changes = None,
+    what: What,
+    changes: Changes = None,
     sizes: Annotated[str, typer.Option(help="Divided by commas.")] = "2000,8000,16000",
     kinds: Annotated[
         str, typer.Option(help="Divided by commas.")
     ] = "bpe,unigram,wordpiece,byte,character,word",
     file: Annotated[list[Path] | None, typer.Option(help="A tokenizer.json to measure beside them.")] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Learn vocabularies of several kinds and sizes from the train split, and measure them on held-out text.
 
@@ -155,20 +146,20 @@ def compare_tokenizers(
     asked = vocabularies.asked(kinds, sizes, changes or [])
     recipe = load_recipe(what, changes or [])
     found = vocabularies.compare_vocabularies(recipe, *asked, file or [], progress=vocabularies.told)
-    _print(found.table(), found.markdown(), as_json)
+    printed(found.table(), found.markdown(), as_json)
 
 
 @_data.command("report")
 def data_report(
-    what: _What,
-    changes: _Changes = None,
+    what: What,
+    changes: Changes = None,
     model: Annotated[
         str, typer.Option(help="The answer is for it: another recipe's name, or parameters: 124M.")
     ] = "",
     language: Annotated[str, typer.Option(help="en or zh.")] = "en",
     out: Annotated[Path | None, typer.Option(help="The page; by default data.html beside the card.")] = None,
-    runs: _Root = RUNS,
-    as_json: _Json = False,
+    runs: Root = RUNS,
+    as_json: Json = False,
 ) -> None:
     """How much text there is, how much a model wants, how often it can be read again: a page with plots.
     WHAT can be prepared data, too: runs/prepared/KEY.
@@ -179,17 +170,17 @@ def data_report(
     from telos.train.display import display
 
     found = report(what, changes or [], runs, model=model, language=language, out=out, display=display())
-    _print(found.figures, f"{found.text}\nReport: {found.path}", as_json)
+    printed(found.figures, f"{found.text}\nReport: {found.path}", as_json)
 
 
 @app.command()
 def train(
-    what: _What,
-    changes: _Changes = None,
-    runs: _Root = RUNS,
-    new: _New = False,
-    device: _Device = "auto",
-    as_json: _Json = False,
+    what: What,
+    changes: Changes = None,
+    runs: Root = RUNS,
+    new: New = False,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Train a model; the same command again goes on where it stopped.
 
@@ -202,8 +193,8 @@ def train(
 
 @app.command()
 def evaluate(
-    run: _RunFolder,
-    split: _Split = "test",
+    run: RunFolder,
+    split: Split = "test",
     window: Annotated[
         int | None, typer.Option(help="Tokens that a prediction may look back on. 0: as in training.")
     ] = None,
@@ -234,21 +225,21 @@ def evaluate(
     words: Annotated[
         bool, typer.Option("--words", help="Pseudo-likelihood: hide the rest of a word with its token.")
     ] = False,
-    device: _Device = "auto",
-    as_json: _Json = False,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Score held-out text: loss in nats, perplexity, bits per byte. Or measure something else of the model:
     minimal pairs, few-shot answers, a linear probe.
 
     Example: telos evaluate runs/demo --stride 128
     """
-    opened = _open(run, device)
+    opened = run_at(run, device)
     wanted: dict[str, Any] = {"tokens": tokens, "pairs": pairs, "few_shot": few_shot, "probe": probe}
     if any(value is not None for value in wanted.values()):
         from telos.measure import measured
 
         found = measured(opened, **wanted, split=split, shots=shots, limit=limit, words=words)
-        _print(found.table, "\n".join(found.lines), as_json)
+        printed(found.table, "\n".join(found.lines), as_json)
         return
     given = {
         name: value
@@ -256,16 +247,16 @@ def evaluate(
         if value is not None
     }
     figures = opened.evaluate(split, opened.evaluate_settings(given))
-    _print(figures, "\n".join(score_lines(figures)), as_json)
+    printed(figures, "\n".join(score_lines(figures)), as_json)
 
 
 @app.command()
 def compare(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A comparison: its .toml file, or its name.")],
-    changes: _Changes = None,
-    runs: _Root = RUNS,
-    device: _Device = "auto",
-    as_json: _Json = False,
+    changes: Changes = None,
+    runs: Root = RUNS,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Train the same text under several objectives, and say what differs. Called again it goes on.
 
@@ -279,62 +270,21 @@ def compare(
     compared = run_all(comparison, runs, device=device, display=display())
     folder = runs / comparison.name
     text = (folder / "compare.md").read_text(encoding="utf-8")
-    _print(compared.table(), f"{text}\nReport: {folder / 'compare.html'}", as_json)
-
-
-@app.command()
-def generate(
-    run: _RunFolder,
-    prompts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[PROMPT]...", help="How each text begins; none: from nothing."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE of the settings of generation.")
-    ] = None,
-    after: Annotated[
-        str | None, typer.Option(help="Fill the gap between the prompt and this, and go no further.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed and prompt give the same text.")] = 0,
-    device: _Device = "auto",
-    as_json: _Json = False,
-) -> None:
-    """Let a model write.
-
-    Example: telos generate runs/demo "def " --set temperature=0.8 --set length=100
-    """
-    texts = prompts or [""]
-    for text in texts:
-        if text.startswith("generate.") and "=" in text:
-            raise ConfigError(
-                f"{text!r} reads like a setting and stands where a text begins: "
-                f"write --set {text.removeprefix('generate.')}"
-            )
-    opened = _open(run, device)
-    asked = texts if after is None else [(before, after) for before in texts]
-    if as_json:
-        _print([asdict(sample) for sample in opened.generate(asked, settings or [], seed=seed)], "", as_json)
-        return
-    several = len(texts) > 1 or opened.generate_settings(settings or []).samples > 1
-    if not several:
-        print(texts[0], end="")
-    samples = opened.generate(asked, settings or [], seed=seed, stream=None if several else _stream)
-    whole = [sample.prompt + sample.text + sample.after for sample in samples]
-    print("\n\n".join(whole) if several else samples[0].after)
+    printed(compared.table(), f"{text}\nReport: {folder / 'compare.html'}", as_json)
 
 
 @app.command()
 def neighbours(
-    run: _RunFolder,
+    run: RunFolder,
     words: Annotated[list[str], typer.Argument(metavar="WORD...")],
     number: Annotated[int, typer.Option("--number", "-n", help="How many for each.")] = 10,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """The nearest words in the model's embedding, and how similar they are.
 
     Example: telos neighbours runs/demo import class
     """
-    found = _open(run, "cpu").neighbours(words, number)
+    found = run_at(run, "cpu").neighbours(words, number)
     table = {
         each.word: {"pieces": each.pieces, "nearest": [n._asdict() for n in each.nearest]} for each in found
     }
@@ -343,12 +293,12 @@ def neighbours(
         mean = f" (mean of {each.pieces} tokens)" if each.pieces > 1 else ""
         near = ", ".join(f"{near.word} {near.similarity:.2f}" for near in each.nearest)
         lines.append(f"{each.word}{mean}: {near}")
-    _print(table, "\n".join(lines), as_json)
+    printed(table, "\n".join(lines), as_json)
 
 
 @app.command()
 def export(
-    run: _RunFolder,
+    run: RunFolder,
     to: Annotated[str, typer.Option("--to", help="The format: hf (Hugging Face).")],
     out: Annotated[
         Path | None, typer.Option("--out", help="The folder to write; by default RUN/export/FORMAT.")
@@ -356,13 +306,13 @@ def export(
     partner: Annotated[
         str, typer.Option("--partner", help="A network that was trained beside it instead: generator.")
     ] = "",
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Write a model for other programs, and prove that it says the same.
 
     Example: telos export runs/demo --to hf
     """
-    figures = _open(run, "cpu").export(to, out, partner=partner)
+    figures = run_at(run, "cpu").export(to, out, partner=partner)
     logits = max(value for kind in figures["logits"].values() for value in kind.values())
     ours, theirs = (figures["perplexity"][side] for side in ("ours", "theirs"))
     lines = [
@@ -371,11 +321,11 @@ def export(
         f"{'perplexity here and there':34} {ours:.4f} {theirs:.4f}",
         f"{'greedy tokens that are the same':34} {figures['greedy']['tokens']}, all",
     ]
-    _print(figures, "\n".join(lines), as_json)
+    printed(figures, "\n".join(lines), as_json)
 
 
 @app.command()
-def recipes(as_json: _Json = False) -> None:
+def recipes(as_json: Json = False) -> None:
     """The recipes that come with Telos.
 
     Example: telos recipes
@@ -384,11 +334,11 @@ def recipes(as_json: _Json = False) -> None:
 
     found = described()
     lines = [f"{name}\n  " + text.replace("\n", "\n  ") for name, text in found.items()]
-    _print(found, "\n".join(lines), as_json)
+    printed(found, "\n".join(lines), as_json)
 
 
 @app.command()
-def doctor(device: _Device = "auto", as_json: _Json = False) -> None:
+def doctor(device: Device = "auto", as_json: Json = False) -> None:
     """What this machine can do, measured.
 
     Example: telos doctor
@@ -405,7 +355,11 @@ def doctor(device: _Device = "auto", as_json: _Json = False) -> None:
         if table["bfloat16"]
         else f"{'bfloat16':18} not here",
     ]
-    _print(table, "\n".join([*lines, "", *table["advice"]]), as_json)
+    printed(table, "\n".join([*lines, "", *table["advice"]]), as_json)
+
+
+for _name in names(commands):
+    app.command()(getattr(load(commands, _name), _name))
 
 
 # ---- helpers
@@ -426,22 +380,7 @@ def _train(recipe: "Recipe", runs: Path, *, new: bool, device: str, as_json: boo
         )
         raise typer.Exit(outcome.exit_status)
     figures = {**run.figures(), "step": outcome.step}
-    _print(figures, summary(run, figures), as_json)
-
-
-def _open(run: Path, device: str) -> "Run":
-    from telos.run import open_run
-
-    return open_run(run, device)
-
-
-def _stream(index: int, text: str) -> None:
-    print(text, end="", flush=True)
-
-
-def _print(value: Any, text: str, as_json: bool) -> None:
-    """`value` as JSON, or `text` for people, on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) if as_json else text)
+    printed(figures, summary(run, figures), as_json)
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:

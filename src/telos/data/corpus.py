@@ -34,9 +34,11 @@ class Corpus:
         self.shards, self.cut, self.tokenizer = shards, cut, tokenizer
         self._columns = tuple(name for name in shards.columns if name != "source")  # that is for the loader
         asked = np.maximum(shards.lengths + cut.begin + cut.end - cut.overlap, 0)
+        self.asked: NDArray[np.int64] = np.minimum(asked, cut.step) if cut.whole else asked
+        """How many tokens of each document's stream its pieces answer for, (documents,)."""
         self.first: NDArray[np.int64]
         """The first piece of each document, and the number of pieces: (documents + 1,)."""
-        self.first = np.concatenate([np.zeros(1, np.int64), np.cumsum(-(-asked // cut.step))])
+        self.first = np.concatenate([np.zeros(1, np.int64), np.cumsum(-(-self.asked // cut.step))])
 
     def __len__(self) -> int:
         return int(self.first[-1])
@@ -50,10 +52,17 @@ class Corpus:
     def asked_of(self, pieces: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many tokens of its document's stream each of these pieces answers for, (n,)."""
         document = np.searchsorted(self.first, pieces, side="right") - 1
-        cut, length = self.cut, self.shards.lengths[document]
-        before = (pieces - self.first[document]) * cut.step
-        asked: NDArray[np.int64] = np.minimum(length + cut.begin + cut.end - cut.overlap - before, cut.step)
+        before = (pieces - self.first[document]) * self.cut.step
+        asked: NDArray[np.int64] = np.minimum(self.asked[document] - before, self.cut.step)
         return asked
+
+    @property
+    def shortened(self) -> int:
+        """How many documents are longer than what is read of them, on either side."""
+        long = self.asked < self.shards.lengths + self.cut.begin + self.cut.end - self.cut.overlap
+        if self.cut.target and "target" in self._columns:
+            long |= np.diff(self.shards.run_offsets["target"]) > self.cut.target
+        return int(long.sum()) if self.cut.whole else 0
 
     def pieces_of(self, document: int) -> range:
         """Indices of the pieces of a document."""
@@ -100,7 +109,8 @@ class Corpus:
 
     def _column(self, name: str, document: int, begin: int, end: int) -> NDArray[Any]:
         if COLUMNS[name].per != "token":
-            return self.shards.column(name, document)
+            values = self.shards.column(name, document)
+            return values[: self.cut.target or None] if name == "target" else values
         first, last, before, after = self._inside(document, begin, end)
         values = self.shards.column(name, document, slice(first, last))
         if not before and not after:

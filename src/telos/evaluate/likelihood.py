@@ -155,7 +155,7 @@ def score(
     settings = settings or EvaluateSettings()
     cut = _cut(objective, settings, window, "carries" in gives)
     corpus = Corpus(shards, cut, tokenizer)
-    parts = _parts(corpus, shards, cut, limit)
+    parts = _parts(corpus, limit)
     carried = "carries" in gives and not settings.stride
     source = _Source(corpus, objective, tokenizer)
     if carried:
@@ -185,6 +185,11 @@ def _cut(objective: Objective, settings: EvaluateSettings, window: int, endless:
         )
     cut = objective.cut(asked)
     longest = cut.length - cut.overlap
+    if cut.whole and settings.stride:
+        raise ConfigError(
+            f"evaluate.stride = {settings.stride}: objective = {objective.name!r} reads each text as a "
+            "whole, so there is no stride. Leave it out."
+        )
     if settings.stride > longest:
         raise ConfigError(
             f"evaluate.stride = {settings.stride}: must be at most the window, {longest}, or tokens would be "
@@ -202,9 +207,9 @@ class _Part(NamedTuple):
     whole: bool
 
 
-def _parts(corpus: Corpus, shards: Shards, cut: Cut, limit: int) -> list[_Part]:
+def _parts(corpus: Corpus, limit: int) -> list[_Part]:
     """The whole split in its order, or, with a limit, the first documents of a fixed random order."""
-    lengths = np.maximum(np.asarray(shards.lengths, dtype=np.int64) + cut.begin + cut.end - cut.overlap, 0)
+    lengths, cut = corpus.asked, corpus.cut
     if not lengths.sum():
         raise DataError(
             f"There is nothing to score: the split has {len(lengths)} documents without a token to predict. "

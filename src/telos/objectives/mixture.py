@@ -69,6 +69,12 @@ class Mixture(Combined):
         """One cut must serve all, since a sample's objective is drawn after it is read: the shortest pieces
         that any of them wants, with the overlap and the begin and end tokens that any of them wants."""
         cuts = [objective.cut(window) for objective in self.of]
+        if len({(cut.whole, cut.target) for cut in cuts}) > 1:
+            named = ", ".join(repr(objective.name) for objective in self.of)
+            raise ConfigError(
+                f"objective.of: {named}: some read each text as a whole with what belongs to it, others in "
+                "pieces; these do not mix."
+            )
         length, overlap = min(cut.length for cut in cuts), max(cut.overlap for cut in cuts)
         if length <= overlap:
             raise ConfigError(
@@ -79,6 +85,8 @@ class Mixture(Combined):
             overlap=overlap,
             begin=any(cut.begin for cut in cuts),
             end=any(cut.end for cut in cuts),
+            whole=cuts[0].whole,
+            target=cuts[0].target,
         )
 
     def example(self, read: Read, index: int, rng: np.random.Generator, tokenizer: Tokenizer) -> Example:
