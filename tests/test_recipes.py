@@ -33,6 +33,13 @@ def local(name: str, folder: Path) -> list[str]:
     data = table["data"]
     if data.get("source") == "python_library":
         return ["data={path='" + str(write_texts(folder / "texts")) + "'}"]
+    if data.get("source") == "pairs":
+        source = "data.pair=['en', 'de']"  # the recipe's, turned round
+        return [source, *(f"data.{key}={path}" for key, path in write_pairs(folder).items())]
+    if "target" in data.get("columns", ()):
+        text = "".join(f"die Katze {n}\tthe cat {n}\n" for n in range(40))
+        (folder / "pairs.tsv").write_text(text, encoding="utf-8")
+        return [f"data.path={folder / 'pairs.tsv'}"]
     if data.get("text_key"):
         return [
             f"data.{key}={write_poems(folder / f'{key}.jsonl', 20, 100 * n)}"
@@ -44,6 +51,17 @@ def local(name: str, folder: Path) -> list[str]:
             for n, key in enumerate(("path", "validation", "test"))
         ]
     return [f"data.path={write_texts(folder / 'texts')}"]
+
+
+def write_pairs(folder: Path) -> dict[str, Path]:
+    """Two files of sentences for each split, by the file of the texts."""
+    found = {}
+    for number, split in enumerate(("path", "validation", "test")):
+        for language, word in (("en", "cat"), ("de", "Katze")):
+            lines = (f"{word} {n}\n" for n in range(number * 100, number * 100 + 20))
+            (folder / f"{split}.{language}").write_text("".join(lines), encoding="utf-8")
+        found[split] = folder / f"{split}.en"
+    return found
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,7 +13,7 @@ from telos.data.settings import DataSettings
 from telos.errors import ConfigError, TelosError
 from telos.evaluate.likelihood import EvaluateSettings
 from telos.find import find, names
-from telos.generate._base import check_settings
+from telos.generate._base import check_settings, decoder_for
 from telos.generate._settings import GenerateSettings
 from telos.losses import LossSettings
 from telos.models._base import Model
@@ -101,7 +101,7 @@ class Recipe(Settings):
         self._check_windows()
         self._check_blocks()
         try:
-            check_settings(self.generate, self.objective.decoded)
+            check_settings(self.generate, decoder_for(self.generate, self.objective.decoded))
         except ConfigError as error:
             raise ValueError(str(error)) from None
         for name, partner in self.objective.partners().items():

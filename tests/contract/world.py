@@ -56,10 +56,11 @@ def characters(specials: tuple[str, ...] = ()) -> Tokenizer:
 
 def write_shards(folder: Path, tokenizer: Tokenizer, texts: Sequence[str] = DOCUMENTS) -> Shards:
     columns = ("word_start", "sentence_start")
-    writer = ShardWriter(folder, tokenizer.hash, tokenizer.size, columns)
-    for text in texts:
+    writer = ShardWriter(folder, tokenizer.hash, tokenizer.size, (*columns, "target"))
+    for number, text in enumerate(texts):
         ids, *starts = tokenizer.encode_words(text)
-        writer.add(ids, len(text.encode()), **dict(zip(columns, starts, strict=True)))
+        target = tokenizer.encode(texts[number - 1])
+        writer.add(ids, len(text.encode()), target=target, **dict(zip(columns, starts, strict=True)))
     writer.close()
     return Shards(folder)
 

@@ -282,8 +282,7 @@ def _decided(
     for each in cleaned:
         findings.add(each.findings)
     findings.notes[:0] = job.reader.notes
-    labels = "label" in job.columns
-    return cleaned, decide(job.data, cleaned, findings, job.settings.sample, work, labels)
+    return cleaned, decide(job.data, cleaned, findings, job.settings.sample, work, job.columns)
 
 
 def decided(data: DataSettings, sample: int, work: Path) -> tuple[list[Cleaned], Decisions]:

@@ -22,7 +22,7 @@ from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.tokenizer import Tokenizer
 
-__all__ = ["Decoder", "Precision", "check_settings", "generate"]
+__all__ = ["Decoder", "Precision", "check_settings", "decoder_for", "generate"]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -83,7 +83,7 @@ def generate(
     rows = rows_for(prompts, tokenizer, objective, settings, seed, stream)
     if not rows:
         return []
-    found = {_decoder(row, objective) for row in rows}
+    found = {_decoder(row, objective, settings) for row in rows}
     if len(found) > 1:
         raise ConfigError("gaps and texts to go on from need different decoders here: give them apart.")
     decoder = decoder or found.pop()
@@ -95,10 +95,16 @@ def generate(
     return [row.sample() for row in rows]
 
 
-def _decoder(row: Row, objective: Objective | None) -> str:
+def _decoder(row: Row, objective: Objective | None, settings: GenerateSettings) -> str:
     if row.after is not None:
         return "unmasking"
-    return objective.decoded if objective else Objective.decoded
+    return decoder_for(settings, objective.decoded if objective else Objective.decoded)
+
+
+def decoder_for(settings: GenerateSettings, decoded: str) -> str:
+    """The decoder of an objective that names `decoded`: a beam where one is asked for, in place of those that
+    go from left to right."""
+    return "beam" if settings.beam.width > 1 and decoded != "unmasking" else decoded
 
 
 def check_settings(settings: GenerateSettings, decoder: str) -> None:

@@ -16,7 +16,7 @@ from telos.errors import ConfigError
 from telos.generate._base import Decoder
 from telos.generate._rows import Gap, Row
 
-__all__ = ["Part", "Past", "padded"]
+__all__ = ["Part", "Past", "padded", "sources_of"]
 
 
 class Past(Decoder):
@@ -28,7 +28,7 @@ class Past(Decoder):
         self.read = [0] * len(self.rows)
         self.state: Any = None
         sources = [row.source for row in self.rows]
-        self.source = _sources(sources, self.window, self.tokenizer.pad, self.device)
+        self.source = sources_of(sources, self.window, self.tokenizer.pad, self.device)
         for row in self.rows:
             if isinstance(row.prompt, Gap) and self.window:
                 row.length = min(row.length, self._room(row))
@@ -85,7 +85,7 @@ class Part(NamedTuple):
     order: NDArray[np.int64]
 
 
-def _sources(sources: Sequence[Side | None], window: int, pad: int, device: torch.device) -> Rows | None:
+def sources_of(sources: Sequence[Side | None], window: int, pad: int, device: torch.device) -> Rows | None:
     """The rows that are read before anything is said: of what is longer than the window, the end."""
     if not any(sources):
         return None

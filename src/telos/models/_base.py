@@ -149,6 +149,11 @@ class Network(nn.Module, ABC):
         `None` where a state cannot be taken apart, as that of recurrent networks."""
         return None
 
+    def chosen(self, state: Any, rows: Tensor, *, same_sources: bool = False) -> Any:
+        """`state` with these of its rows (n,) in place of its own, some perhaps more than once. With
+        `same_sources`, each new row reads the same source as the one whose place it takes."""
+        return _rows_of(state, rows)
+
     def forward(self, batch: Batch, state: Any = None) -> Answer:
         """A sum per term of what the batch asks."""
         hidden, state = self.encode(batch.main, batch.source, state, batch.continues)
@@ -196,3 +201,16 @@ class Network(nn.Module, ABC):
         """Names of parameters that weight decay leaves alone: all that are not matrices, and embeddings."""
         tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
         return [n for n, p in self.named_parameters() if p.ndim < 2 or id(p) in tables]
+
+
+def _rows_of(state: Any, rows: Tensor) -> Any:
+    """Rows of all tensors of a state, which have one in each place of their first dimension."""
+    if isinstance(state, Tensor):
+        return state.index_select(0, rows)
+    if isinstance(state, Mapping):
+        return {name: _rows_of(part, rows) for name, part in state.items()}
+    if isinstance(state, tuple):
+        parts = [_rows_of(part, rows) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    assert state is None, type(state)
+    return None

@@ -277,6 +277,12 @@ class EncoderDecoderNetwork(Network):
             return hidden, None
         return hidden, Said(remember(main, cache, _detached(layers)), _rested(memory))
 
+    def chosen(self, state: Any, rows: Tensor, *, same_sources: bool = False) -> Any:
+        """What is kept of the sources is the larger part, and stays where it can."""
+        if not same_sources:
+            return super().chosen(state, rows)
+        return super().chosen(state._replace(memory=None), rows)._replace(memory=state.memory)
+
     def read(self, source: Rows) -> Tensor:
         """What the encoder makes of a source: (B, S, width)."""
         bias = self.encoder.bias(source, source, self._type(source))

@@ -294,6 +294,12 @@ class RecurrentEncoderDecoderNetwork(Network):
         hidden = dropped(x, dropout.output, dropout.locked, self.training)
         return hidden, None if after is None else Said(after, _rested(memory))
 
+    def chosen(self, state: Any, rows: Tensor, *, same_sources: bool = False) -> Any:
+        """What is kept of the sources is the larger part, and stays where it can."""
+        if not same_sources:
+            return super().chosen(state, rows)
+        return super().chosen(state._replace(memory=None), rows)._replace(memory=state.memory)
+
     def read(self, source: Rows) -> Tensor:
         """What the encoder makes of a source: (B, S, 2 · width)."""
         return self._annotated(source)[0]
