@@ -31,6 +31,10 @@ def translate(
     against: Annotated[
         Path | None, typer.Option(help="With --reference: another system's lines, or another run.")
     ] = None,
+    split: Annotated[
+        str, typer.Option(help="Measure on the pairs of a split in place of texts: test, validation, train.")
+    ] = "",
+    source: Annotated[str, typer.Option(help="With --split: the pairs of this source alone.")] = "",
     best: Annotated[int, typer.Option("--best", "-n", help="How many translations of each text.", min=1)] = 1,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the settings of generation.")
@@ -44,13 +48,21 @@ def translate(
     """
     from telos.tasks import translation
 
-    if bool(texts) == bool(file):
-        raise ConfigError("Give texts to translate, or a file of them (--file), and not both.")
-    if reference and best > 1:
-        raise ConfigError("--reference is about the best translation; leave --best out.")
+    if [bool(texts), bool(file), bool(split)].count(True) != 1:
+        raise ConfigError(
+            "Give texts to translate, or a file of them (--file), or a split to measure (--split)."
+        )
+    if (reference or split) and best > 1:
+        raise ConfigError("figures are of the best translation of each text; leave --best out.")
     if against and not reference:
         raise ConfigError("--against compares with --reference: give that too.")
+    if source and not split:
+        raise ConfigError("--source is a part of a split: give --split too.")
     opened = run_at(run, device)
+    if split:
+        figures = translation.evaluate(opened, split, source=source, overrides=settings or ()).table()
+        printed(figures, "\n".join(quality_lines(figures)), as_json)
+        return
     sources = list(texts or _lines(file))
     found: list[list[Any]] = []
     for at in range(0, len(sources), BATCH):
@@ -139,6 +151,8 @@ def quality_lines(table: dict[str, Any]) -> list[str]:
         sure = "" if each["low"] is None else f" ({each['low']:.1f} … {each['high']:.1f})"
         lines.append(f"{name.upper() if name == 'bleu' else 'chrF':34} {each['score']:8.2f}{sure}")
         lines.append(f"{'':34} {each['signature']}")
+    exact = table["exact"]
+    lines.append(f"{'exact':34} {exact['value']:8.1%} ({exact['low']:.1%} … {exact['high']:.1%})")
     lines.append(f"{'sentences, length ratio':34} {table['sentences']:8,} {table['length_ratio']:.3f}")
     faults = ", ".join(f"{count} {name}" for name, count in table["faults"].items() if count) or "none"
     lines.append(f"{'faults':34} {faults}")

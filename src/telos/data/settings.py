@@ -157,6 +157,9 @@ class FormatSettings(Settings):
     """Where they have the text to learn to answer with, if there is one."""
     label_key: str = "label"
     """Where they have the class of the text, if it has one."""
+    prefix: str = ""
+    """Put before every text, as `translate to English: `: tells the tasks of several sources apart (Raffel et
+    al., 2020)."""
     document_start: str = ""
     """In text files, a line that this regular expression finds
     begins a new document; empty: a file is a document."""

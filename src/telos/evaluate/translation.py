@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from telos.errors import ConfigError, DataError
+from telos.evaluate._intervals import Interval, share
 
 __all__ = ["Quality", "Versus", "against", "quality", "tokeniser"]
 
@@ -32,6 +33,8 @@ class Quality:
     figures: dict[str, dict[str, Any]]
     """By metric, `bleu` and `chrf`: `score`, `low` and `high` of its interval, `signature`."""
     sentences: int
+    exact: Interval
+    """The share of translations that are their reference; accuracy, where targets are names of classes."""
     length_ratio: float
     """Words of the translations per word of the references."""
     by_length: list[dict[str, Any]]
@@ -44,7 +47,13 @@ class Quality:
     def table(self) -> dict[str, Any]:
         """All of it as plain data."""
         plain = {"sentences": self.sentences, "length_ratio": self.length_ratio, "faults": self.faults}
-        return {**self.figures, **plain, "by_length": self.by_length, "worst": self.worst}
+        return {
+            **self.figures,
+            "exact": self.exact.table(),
+            **plain,
+            "by_length": self.by_length,
+            "worst": self.worst,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +106,7 @@ def quality(
     return Quality(
         figures=figures,
         sentences=len(references),
+        exact=share(sum(a == b for a, b in zip(translations, references, strict=True)), len(references)),
         length_ratio=bleu.sys_len / max(bleu.ref_len, 1),
         by_length=_by_length(sources, translations, references),
         worst=_worst(sources, translations, references, scores),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from telos.data.shards import Shards
 from telos.errors import ConfigError, DataError
 from telos.evaluate.translation import Quality, quality
 from telos.generate._rows import Sample
@@ -102,36 +103,52 @@ def _check(run: Run, texts: Sequence[str]) -> None:
                 )
 
 
-def evaluate(run: Run, split: str = "test", *, limit: int = 0, overrides: Iterable[str] = ()) -> Quality:
-    """BLEU and chrF of the run on pairs that were held out: of the whole split, or of its first `limit`.
+def evaluate(
+    run: Run, split: str = "test", *, source: str = "", limit: int = 0, overrides: Iterable[str] = ()
+) -> Quality:
+    """BLEU and chrF of the run on pairs that were held out: of the whole split or of one of its sources, or
+    of the first `limit` of these.
 
     Raises:
         ConfigError, DataError: as of `translate`, and of a split without pairs.
     """
-    sources, references = pairs_of(run, split, limit)
+    sources, references = pairs_of(run, split, limit, source)
     found = translate(run, sources, overrides=overrides)
     return quality(sources, [best[0].text for best in found], references)
 
 
-def pairs_of(run: Run, split: str, limit: int = 0) -> tuple[list[str], list[str]]:
+def pairs_of(run: Run, split: str, limit: int = 0, source: str = "") -> tuple[list[str], list[str]]:
     """Texts and targets of a split, as the vocabulary gives them back; those that are longer than what the
     model reads are left out, with a warning that counts them.
 
     Raises:
         DataError: the split holds no pairs.
+        ConfigError: the data has no such source.
     """
     shards = run.shards(split)
     if "target" not in shards.columns:
         raise DataError(f"{shards.folder}: this text has no targets. Train on pairs: docs/translation.md.")
     longest = run.recipe.objective.cut(run.recipe.train.window).length
-    count = min(limit or len(shards), len(shards))
-    chosen = [index for index in range(count) if shards.lengths[index] <= longest]
-    if len(chosen) < count:
+    asked = _of_source(run, shards, source)[: limit or None]
+    chosen = [index for index in asked if shards.lengths[index] <= longest]
+    if len(chosen) < len(asked):
         message = (
-            f"{count - len(chosen):,} of {count:,} texts are longer than the {longest} tokens that the model "
-            "reads, and are not translated."
+            f"{len(asked) - len(chosen):,} of {len(asked):,} texts are longer than the {longest} tokens that "
+            "the model reads, and are not translated."
         )
         warnings.warn(message, UserWarning, stacklevel=2)
     decode = run.tokenizer.decode
     sources = [decode(shards.document(index)) for index in chosen]
     return sources, [decode(shards.column("target", index)) for index in chosen]
+
+
+def _of_source(run: Run, shards: Shards, source: str) -> list[int]:
+    """The documents of a source, or all."""
+    if not source:
+        return list(range(len(shards)))
+    names = [origin.name for origin in run.recipe.data.sources]
+    if source not in names:
+        there = f"There are: {', '.join(names)}." if names else "Its data has one source only: leave it out."
+        raise ConfigError(f"source = {source!r}: {run.folder} has no such source. {there}")
+    found: list[int] = (shards.columns["source"] == names.index(source)).nonzero()[0].tolist()
+    return found
