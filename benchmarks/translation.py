@@ -2,13 +2,13 @@
 
     python benchmarks/translation.py [TASK …] [--seeds 0] [--set SETTING=VALUE …] [--label NAME] [--quick]
 
-Tasks: `multi30k-de-en` and `multi30k-en-de`, the 29,000 pairs of Multi30k, tested on test 2016 flickr (and the
-others that are there); `tatoeba-zh-en` and `tatoeba-en-zh`, split here so that no sentence of either side stands
-in two splits: pairs that share a sentence go to one split together, by a hash of the smallest of them.
+Tasks: `multi30k-de-en` and `multi30k-en-de`, the 29,000 pairs of Multi30k, tested on test 2016 flickr (and
+the others that are there); `tatoeba-zh-en` and `tatoeba-en-zh`, split here so that no sentence of either side
+stands in two splits: pairs that share a sentence go to one split together, by a hash of the smallest of them.
 
-Figures of the test set: sacreBLEU and chrF as `telos translate` gives them, cased; and BLEU on lower-cased text
-in Moses' tokenisation, with which published figures of Multi30k compare, where sacremoses is installed. The
-data is in the folder that TELOS_DATA names. A run that is done is not done again; results lie in
+Figures of the test set: sacreBLEU and chrF as `telos translate` gives them, cased; and BLEU on lower-cased
+text in Moses' tokenisation, with which published figures of Multi30k compare, where sacremoses is installed.
+The data is in the folder that TELOS_DATA names. A run that is done is not done again; results lie in
 results/translation-DATE.json.
 """
 

@@ -6,13 +6,16 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from telos.batch import Rows
 from telos.config import read
 from telos.errors import ConfigError, DataError
 from telos.recipe import Recipe
 from telos.run import Run, fit, prepare
-from telos.tasks.translation import evaluate, pairs_of, translate
+from telos.tasks.translation import evaluate, pairs_of, picture, translate
 from tests.small import write_texts
 
 WORDS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four", "Ärger": "trouble", "猫": "cat"}
@@ -104,6 +107,66 @@ def test_other_models_translate_too(model: str, form: str, corpus: Path, tmp_pat
     changes = {"model": {"name": model, **sizes}, "objective": {"name": "sequence_to_sequence", "form": form}}
     trained = fit(read(Recipe, table_of(corpus, **changes)), tmp_path / "runs")
     assert evaluate(trained).figures["chrf"]["score"] > 60
+    if form == "source":
+        found = picture(trained, ["eins zwei"], tmp_path / "picture.png")
+        np.testing.assert_allclose(found.weights.sum(1), 1, atol=1e-5)
+    else:
+        with pytest.raises(ConfigError, match="reads and says in one row"):
+            picture(trained, ["eins zwei"], tmp_path / "picture.png")
+
+
+def test_two_tasks_in_one_model_are_told_apart_by_their_prefix(corpus: Path, tmp_path: Path) -> None:
+    """Text to text: the same text is answered with its translation or with its class, as the prefix says."""
+    lines = (corpus / "train.de").read_text(encoding="utf-8").splitlines()
+    records = [f"{line}\t{'long' if len(line.split()) > 2 else 'short'}\n" for line in lines]
+    (tmp_path / "classes.tsv").write_text("text\tlabel\n" + "".join(records), encoding="utf-8")
+    pairs = {"name": "translate", "source": "pairs", "pair": ["de", "en"], "path": f"{corpus}/train.de"}
+    judge = {"name": "judge", "path": f"{tmp_path}/classes.tsv", "target_key": "label", "prefix": "judge "}
+    data = {"sources": [pairs, judge], "split": {"validation": 0.1, "test": 0.1}}
+    table = table_of(corpus, data=data)
+    table["train"] |= {"budget": {"steps": 200}, "loader": {"mix": {"weights": {"translate": 1, "judge": 1}}}}
+    both = fit(read(Recipe, table), tmp_path / "runs")
+    assert evaluate(both, source="translate").figures["chrf"]["score"] > 60
+    assert evaluate(both, source="judge").exact.value > 0.9
+    ((said,), (judged,)) = translate(both, ["eins zwei", "judge eins zwei"])
+    assert said.text == "one two" and judged.text == "short"
+    with pytest.raises(ConfigError, match="There are: translate, judge"):
+        evaluate(both, source="other")
+
+
+def test_where_it_looked(run: Run, tmp_path: Path) -> None:
+    """Shares add up to 1, and the model that learned to translate word by word looks at the word."""
+    found = picture(run, ["eins zwei drei"], tmp_path / "picture.svg")
+    assert found.read == ("eins", "zwei", "drei", "⊣") and found.said == ("one", "two", "three", "⊣")
+    np.testing.assert_allclose(found.weights.sum(1), 1, atol=1e-5)
+    assert "three" in (tmp_path / "picture.svg").read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match="of one text, and there are 2"):
+        picture(run, ["eins", "zwei"], tmp_path / "picture.svg")
+
+
+def test_looking_changes_nothing(run: Run) -> None:
+    """Nothing of the looking is left behind."""
+    network: Any = run.network
+    main, source = _rows([1, 7, 8]), _rows([6, 7, 8, 9], full=True)
+    with network.at_rest():
+        shares = network.looks(main, source)
+        hidden, _ = network.encode(main, source)
+        again, _ = network.encode(main, source)
+    assert shares.shape == (1, 3, 4) and torch.equal(hidden, again), "hooks must be gone"
+    assert not any(block.read._forward_pre_hooks for block in network._readers())
+
+
+def _rows(ids: list[int], full: bool = False) -> Rows:
+    places = torch.arange(len(ids))[None]
+    zeros = torch.zeros_like(places)
+    return Rows(
+        ids=torch.tensor([ids]),
+        positions=places,
+        segment=zeros,
+        order=zeros if full else places,
+        seen=zeros == 0,
+        pattern="full" if full else "causal",
+    )
 
 
 # ---- preparing pairs

@@ -35,6 +35,9 @@ def translate(
         str, typer.Option(help="Measure on the pairs of a split in place of texts: test, validation, train.")
     ] = "",
     source: Annotated[str, typer.Option(help="With --split: the pairs of this source alone.")] = "",
+    attention: Annotated[
+        Path | None, typer.Option(help="Draw where the model looked, of one text: picture.svg or .png.")
+    ] = None,
     best: Annotated[int, typer.Option("--best", "-n", help="How many translations of each text.", min=1)] = 1,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the settings of generation.")
@@ -64,6 +67,8 @@ def translate(
         printed(figures, "\n".join(quality_lines(figures)), as_json)
         return
     sources = list(texts or _lines(file))
+    if attention:
+        translation.picture(opened, sources, attention, overrides=settings or ())
     found: list[list[Any]] = []
     for at in range(0, len(sources), BATCH):
         part = translation.translate(opened, sources[at : at + BATCH], n=best, overrides=settings or ())

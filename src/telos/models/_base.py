@@ -154,6 +154,11 @@ class Network(nn.Module, ABC):
         `same_sources`, each new row reads the same source as the one whose place it takes."""
         return _rows_of(state, rows)
 
+    def looks(self, main: Rows, source: Rows) -> Tensor | None:
+        """Where each place of the main side looks in the source: (B, T, S), shares that add up to 1, means
+        over layers and heads. `None` for networks that do not look."""
+        return None
+
     def forward(self, batch: Batch, state: Any = None) -> Answer:
         """A sum per term of what the batch asks."""
         hidden, state = self.encode(batch.main, batch.source, state, batch.continues)

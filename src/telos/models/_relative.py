@@ -141,6 +141,11 @@ class Attend(nn.Module):
         out: Tensor = self.outward(mixed.transpose(1, 2).flatten(2))
         return out
 
+    def weights(self, x: Tensor, memory: Past, mask: Tensor) -> Tensor:
+        """The shares in which places `x` (B, T, width) look at those of `memory`: (B, heads, T, S)."""
+        logits = self._split(self.queries(x)) @ memory.keys.transpose(2, 3)
+        return logits.masked_fill(~mask, -torch.inf).softmax(-1)
+
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 

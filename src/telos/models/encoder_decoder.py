@@ -283,6 +283,21 @@ class EncoderDecoderNetwork(Network):
             return super().chosen(state, rows)
         return super().chosen(state._replace(memory=None), rows)._replace(memory=state.memory)
 
+    def looks(self, main: Rows, source: Rows) -> Tensor:
+        found: list[Tensor] = []
+
+        def noted(attend: nn.Module, given: tuple[Tensor, Past, Tensor]) -> None:
+            assert isinstance(attend, Attend)
+            found.append(attend.weights(*given).mean(1))
+
+        hooks = [block.read.register_forward_pre_hook(noted) for block in self._readers()]
+        try:
+            self.encode(main, source)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return torch.stack(found).mean(0)
+
     def read(self, source: Rows) -> Tensor:
         """What the encoder makes of a source: (B, S, width)."""
         bias = self.encoder.bias(source, source, self._type(source))

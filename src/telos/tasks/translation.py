@@ -4,17 +4,21 @@ what it was trained to give."""
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from telos.data.shards import Shards
 from telos.errors import ConfigError, DataError
 from telos.evaluate.translation import Quality, quality
+from telos.explain.alignment import Alignment, alignment, draw
 from telos.generate._rows import Sample
 from telos.generate._settings import DrawSettings, GenerateSettings
 from telos.generate.beam import rank
 from telos.opened import Run
 
-__all__ = ["Translation", "evaluate", "pairs_of", "translate"]
+__all__ = ["Translation", "evaluate", "pairs_of", "picture", "translate"]
 
 WIDTH = 5
 """Of the beam, where neither the recipe nor the caller says it."""
@@ -74,6 +78,23 @@ def _translation(sample: Sample, settings: GenerateSettings) -> Translation:
         score=rank(sample.logprob, max(len(sample.ids), 1), penalty),
         finished=sample.finished != "length",
     )
+
+
+def picture(run: Run, texts: Sequence[str], path: Path, *, overrides: Iterable[str] = ()) -> Alignment:
+    """Draw where the run's model looks in a text while it says its best translation, into `path`.
+
+    Raises:
+        ConfigError: there is more than one text, or the model has no attention to a source.
+        DataError: as of `translate`.
+    """
+    if len(texts) != 1 or not texts[0].strip():
+        raise ConfigError(f"a picture of attention is of one text, and there are {len(texts)}.")
+    _check(run, texts)
+    (sample,) = run.generate(texts, _asked(run, 1, overrides))
+    said = np.array(sample.ids, np.int64)
+    found = alignment(run.network, run.recipe.objective, run.tokenizer, texts[0], said)
+    draw(found, path)
+    return found
 
 
 def _asked(run: Run, n: int, overrides: Iterable[str]) -> list[str]:
