@@ -82,6 +82,15 @@ def test_what_does_not_go_together_is_refused() -> None:
         quality([], [], [])
 
 
+def test_text_that_is_cut_into_words_is_refused() -> None:
+    """Trap 32: its BLEU would compare with nothing."""
+    cut = ["The cat sat on the mat .", "It rains ."]
+    with pytest.raises(DataError, match="translations are cut into words"):
+        quality(cut, cut, REFERENCES[:2])
+    with pytest.raises(DataError, match="references are cut into words"):
+        quality(CHINESE, CHINESE, ["猫 坐 在 垫子 上 。", "好 。"])
+
+
 def test_a_single_sentence_has_no_interval() -> None:
     found = quality(REFERENCES[:1], GOOD[:1], REFERENCES[:1])
     assert found.figures["bleu"]["low"] is None and found.figures["bleu"]["high"] is None

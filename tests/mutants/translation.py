@@ -127,6 +127,13 @@ def references_and_translations_are_exchanged(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(translation, "_scored", lambda metric, ours, theirs: scored(metric, theirs, ours))
 
 
+@mutant(kills=f"{SCORES}::test_text_that_is_cut_into_words_is_refused", trap=32)
+def text_that_is_cut_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.evaluate import translation
+
+    monkeypatch.setattr(translation, "_check", lambda *given: None)
+
+
 @mutant(kills=f"{TASK}::test_targets_are_in_the_vocabulary_and_in_the_shards")
 def the_vocabulary_is_learned_from_texts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.data import decisions

@@ -266,3 +266,10 @@ def _check(sources: Sequence[str], translations: Sequence[str], references: Sequ
     if len(set(counts.values())) > 1:
         named = ", ".join(f"{count:,} {name}" for name, count in counts.items())
         raise DataError(f"There must be as many of each, line by line: {named}.")
+    for name, texts in (("translations", translations), ("references", references)):
+        ended = [text.rstrip() for text in texts if text.rstrip().endswith(tuple(".?!。？！"))]
+        if ended and sum(text[-2:-1].isspace() for text in ended) > len(ended) / 2:
+            raise DataError(
+                f"The {name} are cut into words already: blanks stand before their full stops. BLEU cuts by "
+                "itself, and other figures would not compare: give text as people write it."
+            )
