@@ -2,6 +2,7 @@
 here."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from telos.errors import ConfigError
 from telos.models._base import Sizes
 from telos.recipe import Recipe, models_that_fit
 from telos.run import fit, load_recipe
-from tests.small import NARROW, SHRUNK, write_poems, write_texts
+from tests.small import NARROW, SHRUNK, labelled, write_labelled, write_poems, write_texts
 
 NAMES = sorted(shipped.described())
 GPT3 = {
@@ -40,6 +41,8 @@ def local(name: str, folder: Path) -> list[str]:
         text = "".join(f"die Katze {n}\tthe cat {n}\n" for n in range(40))
         (folder / "pairs.tsv").write_text(text, encoding="utf-8")
         return [f"data.path={folder / 'pairs.tsv'}"]
+    if "classify" in str(table.get("objective")):
+        return [f"data.{key}={file}" for key, file in labelled_files(table, folder).items()]
     if data.get("text_key"):
         return [
             f"data.{key}={write_poems(folder / f'{key}.jsonl', 20, 100 * n)}"
@@ -62,6 +65,18 @@ def write_pairs(folder: Path) -> dict[str, Path]:
             (folder / f"{split}.{language}").write_text("".join(lines), encoding="utf-8")
         found[split] = folder / f"{split}.en"
     return found
+
+
+def labelled_files(table: dict[str, Any], folder: Path) -> dict[str, Path]:
+    """Texts with classes in the form that a recipe expects."""
+    data, three = table["data"], "three" in table["name"]
+    header = None if "columns" in data else (data.get("text_key", "text"), "label")
+    suffix = ".csv" if three else ".tsv"
+    parts = ["path"] if "split" in data else ["path", "validation", "test"]
+    return {
+        part: write_labelled(folder / f"{part}{suffix}", labelled(60, 2 + three, 1000 * number), header)
+        for number, part in enumerate(parts)
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

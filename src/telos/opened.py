@@ -16,6 +16,7 @@ from telos.data.prepare import prepare as prepare_text
 from telos.data.shards import Shards
 from telos.doctor import choose_device
 from telos.errors import CheckpointError, ConfigError, DataError
+from telos.evaluate._classifier import Classifier
 from telos.evaluate.compression import compress, document_texts, unavailable
 from telos.evaluate.likelihood import EvaluateSettings, Likelihood, score
 from telos.explain.neighbours import Neighbours, neighbours
@@ -195,8 +196,9 @@ class Run:
         """How well it predicts a whole split: `loss` in nats per token, `perplexity`, `bits_per_byte` and
         what they are of.
 
-        Beside them, what compressors reach on the same bytes (`compression`), which checkpoint it is
-        (`step`), and how long it took. Computed in float32.
+        Beside them, what compressors reach on the same bytes (`compression`), how well texts are put in
+        classes (`classification`), which checkpoint it is (`step`), and how long it took. Computed in
+        float32.
 
         Raises:
             DataError: the split holds nothing to score.
@@ -206,7 +208,23 @@ class Run:
         compression = (
             None if unavailable(self.tokenizer) else compress(document_texts(shards, self.tokenizer)).table()
         )
-        return {**found.table(), "compression": compression, "step": self.saved.step, "split": split}
+        classified = self.classifier.figures(shards) if self.classifier.labels else None
+        return {
+            **found.table(),
+            "compression": compression,
+            **({} if classified is None else {"classification": classified.table()}),
+            "step": self.saved.step,
+            "split": split,
+        }
+
+    @property
+    def classifier(self) -> Classifier:
+        """The model as a classifier, with the temperature that was found for it; without `labels` where its
+        objective puts texts in no classes."""
+        noted = read_json(path) if (path := self.folder / "calibration.json").exists() else {}
+        warmth = float(noted["temperature"]) if noted.get("step") == self.saved.step else 1.0
+        recipe = self.recipe
+        return Classifier(self.network, recipe.objective, self.tokenizer, recipe.train.window, warmth)
 
     def _score(self, shards: Shards, settings: EvaluateSettings) -> Likelihood:
         return score(
@@ -357,10 +375,18 @@ class Run:
         """After training: score the held-out text, draw samples,
         write the report. Done before, it is not done again."""
         if evaluated_step(self.folder) != self.saved.step:
+            self._calibrate()
             display.say("Evaluating on the held-out test split …")
             write_json(self.folder / "evaluation.json", {"test": self._evaluated("test")})
             self._draw(display)
         self.report()
+
+    def _calibrate(self) -> None:
+        """Note the temperature of a classifier's probabilities, found on the validation split."""
+        if self.recipe.objective.classes() and (found := self.classifier.fitted(self.shards("validation"))):
+            temperature, texts = found
+            noted = {"step": self.saved.step, "temperature": temperature, "texts": texts}
+            write_json(self.folder / "calibration.json", noted)
 
     def _evaluated(self, split: str) -> dict[str, Any]:
         try:

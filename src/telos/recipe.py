@@ -136,6 +136,14 @@ class Recipe(Settings):
             )
         return model
 
+    def informed(self, classes: Mapping[str, Mapping[str, int]]) -> "Recipe":
+        """With what is known only once the text is prepared: see `Objective.informed`.
+
+        Raises:
+            DataError: the classes of the text cannot be learned.
+        """
+        return self.model_copy(update={"objective": self.objective.informed(classes)})
+
     def _check_sight(self) -> None:
         missing = self.objective.requires() - self.model.gives
         if missing:

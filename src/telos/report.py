@@ -22,6 +22,7 @@ from typing import Any, Literal
 from telos import __version__
 from telos.errors import DataError
 from telos.folder import write_text
+from telos.report_classes import class_cards, class_figures
 
 __all__ = ["Language", "environment", "visible", "write_report"]
 
@@ -83,7 +84,11 @@ def _content(folder: Path, language: Language) -> dict[str, Any]:
         "version": __version__,
         "name": str(recipe.get("name", folder.name)),
         "subtitle": _subtitle(recipe),
-        "cards": _cards(scores, {**_last_values(metrics), **machine}, words),
+        "cards": [
+            *class_cards(evaluation, words),
+            *_cards(scores, {**_last_values(metrics), **machine}, words),
+        ],
+        "classes": class_figures(evaluation, words),
         "scores": [_score_row(split, figures, words) for split, figures in scores.items()],
         "score_columns": _SCORES,
         "bars": _bars(scores, words),

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from telos import shipped
-from telos.config import override, read, read_toml
+from telos.config import override, read, read_toml, to_toml
 from telos.data.corpus import Corpus
 from telos.data.prepare import Prepared
 from telos.data.remote import is_remote
@@ -22,7 +22,17 @@ from telos.doctor import choose_device, hardware
 from telos.errors import CheckpointError, ConfigError
 from telos.evaluate.likelihood import EvaluateSettings, score
 from telos.export.hf._source import load
-from telos.folder import LOST, adopt, alone, same_text, saved_before, settle, write_json, write_text
+from telos.folder import (
+    LOST,
+    adopt,
+    alone,
+    informed_before,
+    same_text,
+    saved_before,
+    settle,
+    write_json,
+    write_text,
+)
 from telos.models._base import Model, Network, Sizes
 from telos.models._initial import initialise
 from telos.models._vectors import start_from_vectors
@@ -95,10 +105,13 @@ def fit(
     folder = Path(root) / recipe.name
     chosen = choose_device(device)
     with alone(folder):
+        recipe = recipe if new else informed_before(folder, recipe)
         settle(folder, recipe, new)
         prepared = prepare(recipe, root, display=display)
         same_text(folder, prepared.card.key, recipe)
         adopt(folder, recipe)
+        recipe = recipe.informed(prepared.card.classes)
+        write_text(folder / "recipe.toml", to_toml(recipe))
         write_text(folder / "tokenizer.json", (prepared.folder / "tokenizer.json").read_text("utf-8"))
         write_json(folder / "card.json", asdict(prepared.card))
         write_text(folder / "card.md", prepared.card.markdown())

@@ -88,7 +88,8 @@ def asks_are_in_range(objective: Objective, folder: Path) -> None:
             assert example.sample == index and example.unit >= 0
             assert example.main.ids.max() < vocabulary
             for ask in example.asks:
-                assert ask.at.shape == ask.weight.shape == ask.target.shape[:1]
+                assert ask.weight.shape == ask.target.shape[:1]
+                assert ask.at.shape == (ask.weight if ask.of is None else ask.of).shape
                 assert ask.weight.dtype == np.float32 and (ask.weight >= 0).all()
                 assert len(ask.at) == 0 or 0 <= ask.at.min() <= ask.at.max() < len(example.main)
                 check_targets(ask.target, heads[ask.head])

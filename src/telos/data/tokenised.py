@@ -125,7 +125,7 @@ class _Writing:
     def __init__(self, folder: Path, plan: TokenPlan, tokenizer: Tokenizer) -> None:
         self._folder, self._plan, self._tokenizer = folder, plan, tokenizer
         self._writers = [
-            ShardWriter(folder / s, tokenizer.hash, tokenizer.size, plan.columns) for s in SPLITS
+            ShardWriter(folder / s, tokenizer.hash, tokenizer.size, plan.columns, plan.labels) for s in SPLITS
         ]
         self._found = Measured(splits=(Counts(),) * len(SPLITS))
         self._numbers = {label: number for number, label in enumerate(plan.labels)}
@@ -214,10 +214,16 @@ def measured(folders: Sequence[Path]) -> tuple[Measured, Scripts]:
     return total, scripts
 
 
-def write_shards(folder: Path, parts: Sequence[Path], tokenizer: Tokenizer, columns: Sequence[str]) -> None:
+def write_shards(
+    folder: Path,
+    parts: Sequence[Path],
+    tokenizer: Tokenizer,
+    columns: Sequence[str],
+    labels: Sequence[str] = (),
+) -> None:
     """The shards of all tasks, one after the other, as `folder`/train, validation and test."""
     for split in SPLITS:
-        writer = ShardWriter(folder / split, tokenizer.hash, tokenizer.size, columns)
+        writer = ShardWriter(folder / split, tokenizer.hash, tokenizer.size, columns, labels)
         try:
             for part in parts:
                 writer.extend(Shards(part / split))

@@ -15,7 +15,7 @@ import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
-from telos.batch import Answer, Asked, Batch, HeadSpec, Rows
+from telos.batch import Answer, Asked, Batch, HeadSpec, Rows, gathered
 from telos.config import Lax, Member, Settings
 from telos.losses import LossSettings
 from telos.models._recompute import recomputed
@@ -165,7 +165,7 @@ class Network(nn.Module, ABC):
         flat = hidden.flatten(0, 1)
         sums: dict[str, Tensor] = {}
         for asked in batch.asks:
-            for term, value in self.answer(flat.index_select(0, asked.at), asked).items():
+            for term, value in self.answer(gathered(flat, asked), asked).items():
                 sums[term] = sums[term] + value if term in sums else value
         return Answer(sums, state)
 

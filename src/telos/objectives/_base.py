@@ -152,6 +152,23 @@ class Objective(Member, ABC):
         """
         return self
 
+    def informed(self, classes: Mapping[str, Mapping[str, int]]) -> "Objective":
+        """This objective with what is known only once the text is prepared: by the names of the classes in
+        it, how many documents of each split are of them (`Card.classes`).
+
+        Raises:
+            DataError: they cannot be learned.
+        """
+        return self
+
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that it puts whole texts in; none by default."""
+        return ()
+
+    def judged(self, piece: Piece, tokenizer: Tokenizer) -> Example | None:
+        """`piece` with the one question which of its `classes` it is of. `None` where it has none."""
+        return None
+
     def partners(self) -> Mapping[str, Partner]:
         """Other models it trains with, by name; the main model is always `main`."""
         return {}

@@ -142,8 +142,9 @@ class Rows(Source):
         rest = {}
         for part, key in self.keys.items():
             value = self._text(values, key, where) if part == "target" else _at(values, key)
-            if value is not None and value is not _NOTHING:
-                rest[part] = str(value)
+            if value is None or value is _NOTHING or (part == "label" and value == ""):  # an empty cell
+                continue
+            rest[part] = str(value)
         return Document(text=text or "", id=id, **rest)
 
     def _text(self, values: Mapping[str, Any], key: str, where: str) -> Any:
