@@ -27,8 +27,12 @@ def class_figures(evaluation: Mapping[str, Any], words: Words) -> dict[str, Any]
         "classes": {
             "columns": [words[name] for name in ("precision", "recall", "f1", "texts", "said")],
             "rows": [
-                (name, _interval(each["precision"]), _interval(each["recall"]), f"{each['f1']:.3f}")
-                + (f"{each['texts']:,}", f"{each['said']:,}")
+                (
+                    name,
+                    *(_interval(each[share]) for share in ("precision", "recall")),
+                    f"{each['f1']:.3f}",
+                    *(f"{each[count]:,}" for count in ("texts", "said")),
+                )
                 for name, each in found["classes"].items()
             ],
         },

@@ -134,10 +134,8 @@ def below_chance_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 def the_temperature_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.evaluate import classification
 
-    plain = classification.functional.cross_entropy
-    monkeypatch.setattr(
-        classification.functional, "cross_entropy", lambda x, y: plain(x.detach() ** 2 / x.clamp(min=1e-9), y)
-    )
+    plain = classification.temperature_of
+    monkeypatch.setattr(classification, "temperature_of", lambda logits, truth: 1 / plain(logits, truth))
 
 
 @mutant(kills=f"{TASK}test_probabilities_have_the_temperature_that_the_run_noted")
