@@ -11,7 +11,7 @@ from telos import __version__
 from telos.errors import ConfigError
 from telos.export import hf
 from telos.export._base import PROOF, Trained
-from telos.export.hf._base import Architecture, to_theirs
+from telos.export.hf._base import Architecture, has_head, to_theirs
 from telos.export.hf._card import card
 from telos.find import find, names
 from telos.tokenizer import Tokenizer
@@ -53,7 +53,7 @@ def fitting(trained: Trained) -> tuple[str, Architecture]:
     reasons = []
     for name, architecture in every.items():
         if architecture.model == trained.model.name:
-            why = architecture.misfit(trained.model, trained.sizes)
+            why = _headless(architecture, trained) or architecture.misfit(trained.model, trained.sizes)
             if not why:
                 return name, architecture
             reasons.append(f"  {name}: {architecture.style}; here {why}")
@@ -64,6 +64,13 @@ def fitting(trained: Trained) -> tuple[str, Architecture]:
         f"model = {trained.model.name!r} has no counterpart among Hugging Face's. What can be exported: "
         f"{', '.join(known)}."
     )
+
+
+def _headless(architecture: Architecture, trained: Trained) -> str:
+    """Whether nothing that the model was asked in training would be left of it."""
+    if any(has_head(trained.sizes, head) for head in architecture.heads):
+        return ""
+    return f"the model has no head but {', '.join(spec.name for spec in trained.sizes.heads)}"
 
 
 def write_model(trained: Trained, architecture: Architecture, name: str, folder: Path) -> None:
