@@ -35,6 +35,7 @@ from telos.train.log import Log
 from telos.train.loop import Outcome, Trainer, Validate
 from telos.train.precision import Precision
 from telos.train.room import check_size
+from telos.train.tune import trained_numbers, tune
 
 __all__ = ["Run", "fit", "load_recipe", "open_run", "prepare"]
 
@@ -146,6 +147,7 @@ def _train(
         **hardware(device),
         "precision": trainer.state.precision,
         "parameters": recipe.model.parameter_count(sizes),
+        "trained": trained_numbers(networks["main"]),
         "batch": trainer.plan.batch,
         **trainer.settled._asdict(),
     }
@@ -153,9 +155,9 @@ def _train(
         machine["micro_batch"] = trainer.make_room() or trainer.plan.batch
         machine["compiled"] = trainer.speed_up()
     write_json(folder / "machine.json", machine)
-    words = (
-        f"{machine['parameters']:,} parameters, {prepared.card.splits['train']['tokens']:,} tokens of text"
-    )
+    part = "" if recipe.tune.only == "all" else f" ({machine['trained']:,} numbers are trained)"
+    words = f"{machine['parameters']:,} parameters{part}, "
+    words += f"{prepared.card.splits['train']['tokens']:,} tokens of text"
     if trainer.finished:
         more = "Raise train.budget to go on, or give --new to start over."
         display.say(f"{folder} is finished (step {step} of its budget). {more}")
@@ -176,6 +178,7 @@ def _networks(recipe: Recipe, tokenizer: Tokenizer, display: Display) -> dict[st
     if recipe.model.vectors is not None:
         coverage = start_from_vectors(main, tokenizer, recipe.model.vectors)
         display.say(f"{coverage.found:,} of {coverage.words:,} words start from {recipe.model.vectors.name}")
+    tune(main, recipe.tune, recipe.seed)
     partners = recipe.objective.partners()
     found = {"main": main, **{name: _partner(name, p, recipe, tokenizer) for name, p in partners.items()}}
     recipe.objective.bind(found)
