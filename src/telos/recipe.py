@@ -226,7 +226,7 @@ def _resolved(given: Any) -> Any:
     origin = {"source": origin} if isinstance(origin, str) else origin
     if not isinstance(origin, Mapping) or not isinstance(origin.get("source"), str) or origin.get("content"):
         return given
-    from telos.export.hf._source import describe
+    from telos.origin import describe
 
     found = describe(origin["source"])
     if model.get("name", found.model["name"]) != found.model["name"]:

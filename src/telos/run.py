@@ -28,6 +28,7 @@ from telos.models._initial import initialise
 from telos.models._vectors import start_from_vectors
 from telos.objectives._base import Partner
 from telos.opened import RUNS, Run, built, open_run, partner_of, prepare, sizes_of
+from telos.origin import Given, is_run, take_over
 from telos.recipe import Recipe
 from telos.tokenizer import Tokenizer
 from telos.train.display import Display, Quiet
@@ -174,7 +175,7 @@ def _train(
 def _networks(recipe: Recipe, tokenizer: Tokenizer, display: Display) -> dict[str, Network]:
     """The main network with its first values, and the objective's partners."""
     sizes = sizes_of(recipe, tokenizer)
-    main = _begun(recipe.model, sizes, recipe.seed, display)
+    main = _begun(recipe.model, sizes, recipe.seed, tokenizer, display)
     if recipe.model.vectors is not None:
         coverage = start_from_vectors(main, tokenizer, recipe.model.vectors)
         display.say(f"{coverage.found:,} of {coverage.words:,} words start from {recipe.model.vectors.name}")
@@ -185,15 +186,32 @@ def _networks(recipe: Recipe, tokenizer: Tokenizer, display: Display) -> dict[st
     return found
 
 
-def _begun(model: Model, sizes: Sizes, seed: int, display: Display) -> Network:
+def _begun(model: Model, sizes: Sizes, seed: int, tokenizer: Tokenizer, display: Display) -> Network:
     """The network of a description with its first values: drawn, or somebody else's."""
     network = built(model, sizes)
     initialise(network, seed)
     if model.origin is not None:
         display.say(f"Starting from {model.origin.source}")
-        for said in load(model.origin.source, network, model, sizes):
-            display.say(f"  {said}")
+        if is_run(model.origin.source):
+            said = _taken_over(model.origin.source, network, sizes, tokenizer)
+        else:
+            said = load(model.origin.source, network, model, sizes)
+        for sentence in said:
+            display.say(f"  {sentence}")
     return network
+
+
+def _taken_over(source: str, network: Network, sizes: Sizes, tokenizer: Tokenizer) -> list[str]:
+    """The weights of another run into the network, as it would answer with them itself."""
+    run = open_run(source, "cpu")
+    if not tokenizer.extends(run.tokenizer):
+        raise ConfigError(
+            f"tokenizer.path: the vocabulary there is not that of {source}; its embedding would mean other "
+            "tokens. Leave [tokenizer] out: it comes with the model."
+        )
+    return take_over(
+        Given(run.network, sizes_of(run.recipe, run.tokenizer).heads, source), network, sizes.heads
+    )
 
 
 def _partner(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) -> Network:
@@ -209,7 +227,7 @@ def _partner(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) 
             )
         _check_reads(f"objective.{name}: {partner.run}", opened.recipe, recipe)
         return opened.network
-    return _begun(*partner_of(name, partner, recipe, tokenizer), recipe.seed, Quiet())
+    return _begun(*partner_of(name, partner, recipe, tokenizer), recipe.seed, tokenizer, Quiet())
 
 
 def _check_reads(what: str, other: Recipe, recipe: Recipe) -> None:

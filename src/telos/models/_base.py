@@ -45,12 +45,12 @@ class Initial(NamedTuple):
 
 
 class Origin(Settings):
-    """Somebody else's trained model to start from. In a recipe `from = "FOLDER"` says enough: what the model
-    is, and its vocabulary, are read from there, and the whole is written out in the run's own recipe."""
+    """A trained model to start from. In a recipe `from = "FOLDER"` says enough: what the model is, and its
+    vocabulary, are read from there, and the whole is written out in the run's own recipe."""
 
     source: str = Field(min_length=1)
-    """A folder as Hugging Face writes it (config.json, model.safetensors, tokenizer.json), or the name of one
-    on its hub."""
+    """The folder of a run; or one as Hugging Face writes it (config.json, model.safetensors, tokenizer.json),
+    or the name of one on its hub."""
     content: str = ""
     """A hash of what is in it, filled in when the recipe is read: a run goes on only with the same."""
 
