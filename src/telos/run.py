@@ -22,6 +22,7 @@ from telos.doctor import choose_device, hardware
 from telos.errors import CheckpointError, ConfigError
 from telos.evaluate.likelihood import EvaluateSettings, score
 from telos.export.hf._source import load
+from telos.export.hf._write import TEMPLATE
 from telos.folder import LOST, adopt, alone, same_text, saved_before, settle, write_json, write_text
 from telos.models._base import Model, Network, Sizes
 from telos.models._initial import initialise
@@ -101,6 +102,8 @@ def fit(
         same_text(folder, prepared.card.key, recipe)
         adopt(folder, recipe)
         write_text(folder / "tokenizer.json", (prepared.folder / "tokenizer.json").read_text("utf-8"))
+        if template := recipe.objective.template(prepared.tokenizer):
+            write_text(folder / TEMPLATE, template)
         write_json(folder / "card.json", asdict(prepared.card))
         write_text(folder / "card.md", prepared.card.markdown())
         outcome = _train(folder, recipe, prepared, chosen, display)

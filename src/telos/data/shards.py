@@ -42,12 +42,14 @@ COLUMNS: Mapping[str, Column] = {
     "word_start": Column("token", "bool"),
     "jieba_word_start": Column("token", "bool"),
     "sentence_start": Column("token", "bool"),
+    "chatml": Column("token", "bool"),
+    "plain": Column("token", "bool"),
     "target": Column("run"),
     "label": Column("document", "int32"),
     "source": Column("document", "int16"),
 }
 """The columns that a split can have beside `ids`. In `word_start` each Chinese character is a word, in
-`jieba_word_start` what jieba makes of them; `label` is −1 where a document has none; `source` is the number
+`jieba_word_start` what jieba makes of them; in `chatml` and `plain`, formats of `telos.chat` that the ids of conversations are in, what is an answer; `label` is −1 where a document has none; `source` is the number
 of the source that a document is from, by which the loader mixes."""
 
 
