@@ -394,7 +394,8 @@ class Run:
         """Nothing, and how two documents of the test split begin."""
         shards = self.shards("test")
         long = [i for i in range(len(shards.lengths)) if shards.lengths[i] >= 32][:2]
-        return ["", *(self.tokenizer.decode(shards.document(i)[:12]) for i in long)]
+        begin = self.recipe.objective.beginning
+        return ["", *(begin(shards.document(i), self.tokenizer) for i in long)]
 
 
 # ---- from a recipe to objects

@@ -1,8 +1,8 @@
 """Conversations as texts: turns of a system, a user and an assistant, with a mark before each.
 
 A conversation goes through preparation as one text, so that it is cleaned, filtered, compared and held out as
-texts are. The mark of a role is a character of Unicode's private use area, which means nothing anywhere else;
-where one stands in what somebody said, it is taken out. How turns become tokens, which know of no marks, is in `telos.chat`.
+texts are. The mark of a role is one of the last characters of Unicode, which are for private use and mean
+nothing anywhere; where one stands in a text that comes in, it is taken out (`neutral`). How turns become tokens, which know of no marks, is in `telos.chat`.
 """
 
 import re
@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from telos.errors import DataError
 
-__all__ = ["ANSWERS", "ROLES", "Turn", "conversation", "has_turns", "joined", "parted", "unmarked"]
+__all__ = ["ANSWERS", "ROLES", "Turn", "conversation", "has_turns", "joined", "neutral", "parted", "unmarked"]
 
 ROLES = ("system", "user", "assistant")
 ANSWERS = "assistant"
-MARKS = {role: chr(0xF8E0 + number) for number, role in enumerate(ROLES)}
+MARKS = {role: chr(0x10FFF0 + number) for number, role in enumerate(ROLES)}
 _BY_MARK = {mark: role for role, mark in MARKS.items()}
 _MARK = re.compile("[" + "".join(MARKS.values()) + "]")
 _CALLED = {"human": "user", "gpt": "assistant", "developer": "system", **{role: role for role in ROLES}}
@@ -52,7 +52,12 @@ def conversation(messages: Sequence[Mapping[str, Any]], where: str) -> str:
 
 def joined(turns: Iterable[Turn]) -> str:
     """Turns as a text; those without any are left out."""
-    return "".join(MARKS[turn.role] + said for turn in turns if (said := unmarked(turn.text).strip()))
+    return "".join(MARKS[turn.role] + said for turn in turns if (said := neutral(turn.text).strip()))
+
+
+def neutral(text: str) -> str:
+    """A text from elsewhere, which can pass for no conversation."""
+    return _MARK.sub("", text) if has_turns(text) else text
 
 
 def has_turns(text: str) -> bool:

@@ -131,6 +131,10 @@ class Objective(Member, ABC):
         and ends with an end token. `None` where none is learned so; then `hide` fills it, if it can."""
         return None
 
+    def beginning(self, ids: NDArray[np.int64], tokenizer: Tokenizer) -> str:
+        """What of a document, as the shards hold it, a trained model may be shown to go on from."""
+        return tokenizer.decode(ids[:12])
+
     def chat(self, turns: Sequence[Turn], tokenizer: Tokenizer) -> Prompt | None:
         """How a conversation is put to a trained model that is to go on with it; `None` where it has learned
         none."""

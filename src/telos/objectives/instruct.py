@@ -73,6 +73,11 @@ class Instruct(Objective):
         after = tokenizer.encode(self.form.after)
         return self._asked([opening("user", self.form, tokenizer), ids, closing, after], tokenizer)
 
+    def beginning(self, ids: Ids, tokenizer: Tokenizer) -> str:
+        """What a user says before the first answer."""
+        before = tokenizer.decode(ids).partition(self.form.head(ANSWERS))[0]
+        return before.rpartition(self.form.head("user"))[2].strip()
+
     def chat(self, turns: Sequence[Turn], tokenizer: Tokenizer) -> Prompt:
         """A conversation that the assistant is to go on with, tokenised as in training."""
         return self._asked([framed(turns, self.form, tokenizer).ids], tokenizer)

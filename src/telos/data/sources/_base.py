@@ -157,9 +157,9 @@ class Rows(Source):
         if isinstance(text, list) and text and all(isinstance(each, Mapping) for each in text):
             return turns.conversation(text, where)
         if isinstance(text, list) and all(isinstance(line, str) for line in text):
-            return "\n".join(text)
+            text = "\n".join(text)
         if text is _NOTHING or isinstance(text, str | None):
-            return text
+            return turns.neutral(text) if isinstance(text, str) else text
         if key == self.target_key and isinstance(text, int | float):
             return str(text)
         what = f"{key!r} is {kind_of(text)}"
@@ -391,7 +391,7 @@ def to_text(data: bytes, path: Path, beginning: bool = False) -> str:
     """
     if beginning and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path}: this is UTF-16, not UTF-8. Convert it: iconv -f UTF-16 -t UTF-8 IN > OUT")
-    return data.decode("utf-8", "surrogateescape")
+    return turns.neutral(data.decode("utf-8", "surrogateescape"))
 
 
 def whole_bytes(file: BinaryIO, path: Path) -> Any:
