@@ -81,9 +81,9 @@ def template(form: Format, tokenizer: Tokenizer) -> str:
     role = "message['role'] | capitalize" if "{Role}" in form.heading else "message['role']"
     rest = _literal(form.heading.partition("}")[2])
     answer = _literal(form.head(ANSWERS))
+    turn = f"{first} + ({role}) + {rest} + (message['content'] | trim) + {last} + {_literal(form.after)}"
     return (
-        f"{{{{ {begin} }}}}{{% for message in messages %}}"
-        f"{{{{ {first} + ({role}) + {rest} + (message['content'] | trim) + {last} + {_literal(form.after)} }}}}"
+        f"{{{{ {begin} }}}}{{% for message in messages %}}{{{{ {turn} }}}}"
         f"{{% endfor %}}{{% if add_generation_prompt %}}{{{{ {first} + {answer} }}}}{{% endif %}}"
     )
 

@@ -200,12 +200,12 @@ class _Gradient:
     """Gradients of one term, of what is wanted, filled rows by rows; those of weight and bias accumulate in
     float32."""
 
-    def __init__(
-        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequence[bool]
-    ) -> None:
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequence[bool]) -> None:
         def zeros(like: Tensor | None, want: bool) -> Tensor | None:
             kind = _at_least_float(hidden.dtype)
-            return torch.zeros(like.shape, dtype=kind, device=like.device) if like is not None and want else None
+            return (
+                torch.zeros(like.shape, dtype=kind, device=like.device) if like is not None and want else None
+            )
 
         self.hidden = torch.empty_like(hidden) if wanted[0] else None
         self.weight, self.bias = zeros(weight, wanted[1]), zeros(bias, wanted[2])

@@ -45,7 +45,9 @@ def conversation(messages: Sequence[Mapping[str, Any]], where: str) -> str:
                 "out of the file."
             )
         if not isinstance(text, str):
-            raise DataError(f"{where}: the content of a message of {role!r} is not a string, but {text!r:.60}.")
+            raise DataError(
+                f"{where}: the content of a message of {role!r} is not a string, but {text!r:.60}."
+            )
         turns.append(Turn(_CALLED[role], text))
     return joined(turns)
 

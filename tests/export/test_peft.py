@@ -62,7 +62,9 @@ def test_peft_says_the_same(kind: str, texts: Path, tmp_path: Path) -> None:
     run, source = learned(kind, texts, tmp_path)
     figures = run.export("peft")
     folder = run.folder / "export" / "peft"
-    assert all(difference < 1e-9 for difference in figures["logits"]["float64"].values()) or kind == "modernbert"
+    assert (
+        all(difference < 1e-9 for difference in figures["logits"]["float64"].values()) or kind == "modernbert"
+    )
     grown = kind == "t5"
     assert figures["base"] == ("base" if grown else str(source))
     assert (folder / "base").exists() is grown

@@ -157,7 +157,10 @@ def rows_of_queries_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peft, "_tensors", wrong)
 
 
-@mutant(kills=f"{PEFT}test_an_adapter_that_says_something_else_is_not_written[one_is_missing-peft loads the adapter otherwise]", trap=64)
+@mutant(
+    kills=f"{PEFT}test_an_adapter_that_says_something_else_is_not_written[one_is_missing-peft loads the adapter otherwise]",
+    trap=64,
+)
 def what_peft_lacks_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("telos.export.peft._all_taken", lambda model, folder: None)
 
@@ -211,7 +214,9 @@ def the_first_word_of_an_answer_is_not_asked(monkeypatch: pytest.MonkeyPatch) ->
         made = right(self, read, index, rng, tokenizer)
         (ask,) = made.asks
         kept = [n for n, at in enumerate(ask.at) if n and ask.at[n - 1] == at - 1]
-        return replace(made, asks=(replace(ask, at=ask.at[kept], target=ask.target[kept], weight=ask.weight[kept]),))
+        return replace(
+            made, asks=(replace(ask, at=ask.at[kept], target=ask.target[kept], weight=ask.weight[kept]),)
+        )
 
     monkeypatch.setattr(instruct.Instruct, "example", example)
 

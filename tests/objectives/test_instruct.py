@@ -65,7 +65,9 @@ def test_how_a_prompt_and_a_conversation_are_put() -> None:
     tokenizer = world.vocabulary(objective.specials())
     prompt = objective.prompt(tokenizer.encode("the cat"), tokenizer)
     talk = objective.chat([Turn("user", "the cat")], tokenizer)
-    assert tokenizer.decode(prompt.main.ids) == "user\nthe cat\nassistant\n" == tokenizer.decode(talk.main.ids)
+    assert (
+        tokenizer.decode(prompt.main.ids) == "user\nthe cat\nassistant\n" == tokenizer.decode(talk.main.ids)
+    )
     assert prompt.ends == talk.ends == (tokenizer.special("<|im_end|>"),)
     assert talk.main.ids[0] == tokenizer.begin
 
@@ -114,11 +116,18 @@ def test_a_conversation_is_never_cut_into_parts(talks: Path, tmp_path: Path) -> 
     path = tmp_path / "few.jsonl"
     long = "so " * 400
     lines = [
-        {"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": f"{n} {long}\n\n{long}"}]}
+        {
+            "messages": [
+                {"role": "user", "content": f"{n}"},
+                {"role": "assistant", "content": f"{n} {long}\n\n{long}"},
+            ]
+        }
         for n in range(9)
     ]
     path.write_text("".join(json.dumps(each) + "\n" for each in lines))
-    run = fit(load_recipe(path, ["objective=instruct", "data.text_key=messages", *SMALL]), tmp_path, device="cpu")
+    run = fit(
+        load_recipe(path, ["objective=instruct", "data.text_key=messages", *SMALL]), tmp_path, device="cpu"
+    )
     counts = [len(run.shards(split).lengths) for split in ("train", "validation", "test")]
     assert sum(counts) == 9
 
@@ -139,7 +148,9 @@ def test_instructions_with_an_input_and_an_output(form: str, talks: Path, tmp_pa
 def test_its_vocabulary_knows_no_marks(finished: Run) -> None:
     from telos.turns import MARKS
 
-    assert not any(mark in (finished.folder / "tokenizer.json").read_text(encoding="utf-8") for mark in MARKS.values())
+    assert not any(
+        mark in (finished.folder / "tokenizer.json").read_text(encoding="utf-8") for mark in MARKS.values()
+    )
 
 
 def test_a_template_comes_with_the_run_and_with_its_export(finished: Run, tmp_path: Path) -> None:

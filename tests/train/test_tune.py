@@ -6,16 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from telos import models
 from telos.batch import HeadSpec
 from telos.config import read
 from telos.errors import ConfigError
-from telos.find import find
 from telos.losses import LossSettings, linear_cross_entropy
-from telos.models._adapters import adapters
-from telos.models._base import Model, Network, Sizes
+from telos.models._base import Network, Sizes
 from telos.models._initial import initialise
 from telos.objectives.causal import Causal
 from telos.optim._groups import parameter_groups
@@ -74,7 +70,11 @@ def test_only_adapters_move_and_only_they_are_held(tmp_path: Path) -> None:
         assert torch.equal(after[name], tensor) is not name.endswith(NEW), name
     held = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
     named = dict(network.named_parameters())
-    assert held == {id(p) for name, p in named.items() if name.endswith(NEW)} == {*map(id, trainer.optimizer.state)}
+    assert (
+        held
+        == {id(p) for name, p in named.items() if name.endswith(NEW)}
+        == {*map(id, trainer.optimizer.state)}
+    )
     numbers = sum(p.numel() for name, p in named.items() if name.endswith(NEW))
     assert trained_numbers(network) == numbers < sum(p.numel() for p in named.values()) / 3
     moments = sum(s["exp_avg"].numel() for s in trainer.optimizer.state.values())
@@ -117,7 +117,11 @@ def test_a_frozen_weight_with_a_bias_that_learns() -> None:
     target, row_weight = torch.randint(0, 50, (7,)), torch.rand(7)
     grads = []
     for frozen in (False, True):
-        leaves = [hidden.clone().requires_grad_(), weight.clone().requires_grad_(not frozen), bias.clone().requires_grad_()]
+        leaves = [
+            hidden.clone().requires_grad_(),
+            weight.clone().requires_grad_(not frozen),
+            bias.clone().requires_grad_(),
+        ]
         said = linear_cross_entropy(*leaves, target, row_weight, settings=LossSettings(), training=True)
         said.entropy.backward()  # type: ignore[no-untyped-call]
         grads.append((leaves[0].grad, leaves[2].grad))
@@ -238,7 +242,11 @@ def test_layers_learn_at_the_rates_of_the_table(name: str) -> None:
 def test_the_rate_of_every_group_follows_the_schedule(tmp_path: Path, optimizer: str) -> None:
     log = tiny.Recorder()
     made = trainer_of(
-        tuned({"decay": 0.5}), tmp_path, f"optimizer={{name='{optimizer}', rate=0.01}}", "budget.steps=3", log=log
+        tuned({"decay": 0.5}),
+        tmp_path,
+        f"optimizer={{name='{optimizer}', rate=0.01}}",
+        "budget.steps=3",
+        log=log,
     )
     made.run()
     (rate,) = {line["rate"] for line in log.lines[-1:]}
@@ -312,11 +320,19 @@ def test_a_run_of_adapters_from_end_to_end(first: Run, texts: Path, tmp_path: Pa
         opened.network.state_dict()[f"{name}.weight"], (base[f"{name}.weight"].double() + product).float()
     )
     machine = json.loads((run.folder / "machine.json").read_text())
-    assert machine["trained"] == sum(t.numel() for n, t in saved.items() if n.endswith(NEW)) < machine["parameters"]
+    assert (
+        machine["trained"]
+        == sum(t.numel() for n, t in saved.items() if n.endswith(NEW))
+        < machine["parameters"]
+    )
     assert " trained" in (run.folder / "report.html").read_text(encoding="utf-8")
     assert opened.generate(["the "], ["length=3"])
 
-    third = fit(load_recipe(texts, [f"model.from={run.folder}", *SHRUNK, "name=third", "train.optimizer.rate=1e-9"]), tmp_path, device="cpu")
+    third = fit(
+        load_recipe(texts, [f"model.from={run.folder}", *SHRUNK, "name=third", "train.optimizer.rate=1e-9"]),
+        tmp_path,
+        device="cpu",
+    )
     for key, tensor in last_weights(third).items():
         torch.testing.assert_close(tensor, opened.network.state_dict()[key], rtol=0, atol=1e-6)
 

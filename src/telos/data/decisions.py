@@ -58,7 +58,8 @@ def decide(
     columns: Sequence[str] = (),
 ) -> Decisions:
     """What becomes of each text. `findings` are told what is dropped here. `sample`: bytes of the training
-    split to give back as texts, and their targets with them where the `columns` that are wanted hold such. `scratch`: a folder to work in.
+    split to give back as texts, and their targets with them where the `columns` that are wanted
+    hold such. `scratch`: a folder to work in.
 
     Raises:
         DataError: too few documents to fill every split.

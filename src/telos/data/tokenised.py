@@ -156,7 +156,11 @@ class _Writing:
         several = [parted(kept.text.text, kept.text.target) for kept in batch]
         found = [framed(turns, FORMATS[self._format], self._tokenizer) for turns in several]
         answers = [{self._format: each.answers} for each in found]
-        return ["".join(turn.text for turn in turns) for turns in several], [each.ids for each in found], answers
+        return (
+            ["".join(turn.text for turn in turns) for turns in several],
+            [each.ids for each in found],
+            answers,
+        )
 
     def _values(self, kept: _Kept, text: str) -> Mapping[str, Any]:
         columns, values = self._plan.columns, dict[str, Any]()

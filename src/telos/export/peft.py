@@ -45,7 +45,7 @@ class Peft(Format):
     def write(self, trained: Trained, folder: Path) -> dict[str, Any]:
         if trained.adapted is None:
             raise ConfigError(
-                "this run has no adapters: they are what is trained with tune.only = \"lora\". Export the "
+                'this run has no adapters: they are what is trained with tune.only = "lora". Export the '
                 "whole model: --to hf."
             )
         name, architecture = fitting(trained)
@@ -115,9 +115,7 @@ def _tensors(parts: Iterable[Part]) -> dict[str, Tensor]:
     return found
 
 
-def _config(
-    parts: list[Part], adapted: Network, architecture: Architecture, base: str
-) -> dict[str, Any]:
+def _config(parts: list[Part], adapted: Network, architecture: Architecture, base: str) -> dict[str, Any]:
     layer = next(iter(adapters(adapted).values()))
     return {
         "peft_type": "LORA",
@@ -137,7 +135,7 @@ def _config(
 
 
 def _short(parts: list[Part]) -> Iterator[str]:
-    """Of each module the shortest end of its name by which no module is meant that has no adapter: `q_proj`."""
+    """Of each module the shortest end of its name that means none without an adapter: `q_proj`."""
     targets = {part.module for part in parts}
     for part in parts:
         names = part.module.split(".")
@@ -199,18 +197,26 @@ def _card(trained: Trained, architecture: Architecture, figures: Mapping[str, An
     """README.md: what it is and how it is opened."""
     kind, base = architecture.opened_by(trained.sizes), figures["base"]
     where = f'"FOLDER/{BASE}"' if base == BASE else repr(base)
-    differences = [f"| {k}, {n} tokens | {v:.1e} |" for k, t in figures["logits"].items() for n, v in t.items()]
+    differences = [
+        f"| {k}, {n} tokens | {v:.1e} |" for k, t in figures["logits"].items() for n, v in t.items()
+    ]
     lines = [
         *("---", "library_name: peft", "---", "", f"# {trained.name}", ""),
         f"A LoRA adapter of {figures['numbers']:,} numbers on {figures['modules']} modules of a "
         f"{figures['architecture']} model, trained with the objective `{trained.objective.name}` by Telos.",
-        *("", "```python", "from peft import PeftModel", f"from transformers import AutoTokenizer, {kind}", ""),
+        *(
+            "",
+            "```python",
+            "from peft import PeftModel",
+            f"from transformers import AutoTokenizer, {kind}",
+            "",
+        ),
         f"model = {kind}.from_pretrained({where})",
         'model = PeftModel.from_pretrained(model, "FOLDER")',
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
         *("```", "", "## Proof that it says the same", ""),
-        f"Opened so with peft {figures['peft']} and transformers {figures['transformers']}, and compared with "
-        "the model that was trained: difference of logits as a share of the largest. All figures are in "
+        f"Opened so with peft {figures['peft']} and transformers {figures['transformers']}, and compared "
+        "with the model that was trained: difference of logits as a share of the largest. All figures are in "
         f"`{PROOF}`.",
         *("", "| compared | found |", "|---|---|", *differences),
     ]

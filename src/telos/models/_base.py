@@ -126,7 +126,7 @@ class Network(nn.Module, ABC):
     compiled: Callable[..., Any] | None = None
     """In training, calls a block in its compiled form: `compiled(block, *given)`. The trainer sets it."""
     shares: Mapping[str, float] = MappingProxyType({})
-    """Of the learning rate, by parameter, for those that do not learn at all of it. Set by `train/tune.py`."""
+    """Of the learning rate, by parameter; where none is said, all of it. `train/tune.py` sets it."""
 
     def through(self, block: Callable[..., T], *given: Any) -> T:
         """`block(*given)`: the way through every block, and the only place that knows of `recompute` and

@@ -176,7 +176,9 @@ def same_chats(transformers: Any, trained: Trained, folder: Path) -> dict[str, A
         wanted = trained.objective.chat(turns, ours)
         if wanted is None or list(theirs) != wanted.main.ids.tolist():
             (folder / TEMPLATE).unlink()
-            return {"chats": f"no template: by this vocabulary it would be cut otherwise, as in {text[:60]!r}"}
+            return {
+                "chats": f"no template: by this vocabulary it would be cut otherwise, as in {text[:60]!r}"
+            }
     return {"chats": len(texts)}
 
 

@@ -94,7 +94,11 @@ def write_model(trained: Trained, architecture: Architecture, name: str, folder:
         if not _left_out(name, architecture.kept(trained.sizes))
     }
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(to_theirs(pairs_of(trained, architecture), kept), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        to_theirs(pairs_of(trained, architecture), kept),
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", generation)
     write_tokenizer(trained, architecture, folder)
