@@ -1,8 +1,9 @@
 """Conversations as texts: turns of a system, a user and an assistant, with a mark before each.
 
-A conversation goes through preparation as one text, so that it is cleaned, filtered, compared and held out as
-texts are. The mark of a role is one of the last characters of Unicode, which are for private use and mean
-nothing anywhere; where one stands in a text that comes in, it is taken out (`neutral`). How turns become tokens, which know of no marks, is in `telos.chat`.
+A conversation goes through preparation as one text, so that it is cleaned, filtered, compared and held out
+as texts are. The mark of a role is one of the last characters of Unicode, which are for private use and mean
+nothing anywhere; where one stands in a text that comes in, it is taken out (`neutral`). How turns become
+tokens, which know of no marks, is in `telos.chat`.
 """
 
 import re
@@ -31,7 +32,7 @@ class Turn(NamedTuple):
 
 
 def conversation(messages: Sequence[Mapping[str, Any]], where: str) -> str:
-    """A list of messages as JSON has them, `{"role": …, "content": …}` or `{"from": …, "value": …}`, as a text.
+    """A list of messages as a text: as JSON has them, `{"role": …, "content": …}` or `{"from": …, "value": …}`.
 
     Raises:
         DataError: a message has no role that is known here, or no text.
@@ -41,8 +42,8 @@ def conversation(messages: Sequence[Mapping[str, Any]], where: str) -> str:
         role, text = message.get("role", message.get("from")), message.get("content", message.get("value"))
         if role not in _CALLED:
             raise DataError(
-                f"{where}: a message's role is {role!r}; known are {', '.join(_CALLED)}. Leave other messages "
-                "out of the file."
+                f"{where}: a message's role is {role!r}; known are {', '.join(_CALLED)}. Leave other "
+                "messages out of the file."
             )
         if not isinstance(text, str):
             raise DataError(

@@ -159,6 +159,7 @@ def rows_of_another(folder: Path) -> None:
         (one_is_missing, "peft loads the adapter otherwise"),
         (rows_of_another, "logits in float32 differ"),
     ],
+    ids=["halved", "missing", "rows"],
 )
 def test_an_adapter_that_says_something_else_is_not_written(
     damage: Callable[[Path], None],
@@ -181,7 +182,7 @@ def test_an_adapter_that_says_something_else_is_not_written(
 
 def test_a_run_without_adapters_is_refused(texts: Path, tmp_path: Path) -> None:
     run, _ = learned("llama", texts, tmp_path, "tune={only='all'}", "name=whole")
-    with pytest.raises(ConfigError, match="no adapters.*--to hf"):
+    with pytest.raises(ConfigError, match=r"no adapters.*--to hf"):
         run.export("peft")
 
 

@@ -1,4 +1,4 @@
-"""Adapters: nothing changes when they are put on, only they learn, and merged they say what they said apart."""
+"""Adapters: nothing changes when they are put on, only they learn, and merged they say the same."""
 
 import copy
 from pathlib import Path

@@ -158,7 +158,7 @@ def rows_of_queries_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @mutant(
-    kills=f"{PEFT}test_an_adapter_that_says_something_else_is_not_written[one_is_missing-peft loads the adapter otherwise]",
+    kills=f"{PEFT}test_an_adapter_that_says_something_else_is_not_written[missing]",
     trap=64,
 )
 def what_peft_lacks_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,5 +182,5 @@ def test_messages_under_another_objective_are_plain_paragraphs(talks: Path, tmp_
 
 def test_two_wishes_of_the_same_tokens_are_refused(talks: Path, tmp_path: Path) -> None:
     mixed = "objective={name='mixture', of=['instruct', {name='masked', unit='word'}]}"
-    with pytest.raises(ConfigError, match="'chatml' puts conversations in a frame.*word_start"):
+    with pytest.raises(ConfigError, match=r"'chatml' puts conversations in a frame.*word_start"):
         fit(load_recipe(talks, [mixed, "data.text_key=messages", *SMALL]), tmp_path, device="cpu")

@@ -54,8 +54,8 @@ class Choice(NamedTuple):
 
 
 class Router(nn.Linear):
-    """Its weight is read in float32 by `Routed.choose`, and the layer itself never called: nothing that is put
-    on linear layers would have an effect on it."""
+    """Its weight is read in float32 by `Routed.choose`, and the layer itself never called: what is put on
+    linear layers would have no effect on it."""
 
 
 class Routed(nn.Module):

@@ -23,8 +23,9 @@ class Trained(Protocol):
 
 
 def parameter_groups(networks: Mapping[str, Trained], decay: float) -> list[dict[str, Any]]:
-    """Groups for a `torch.optim.Optimizer`: what decays, with `weight_decay = decay`, and what does not, which
-    is marked as `spared`; and both again for each `share` of the rate below 1 at which parameters learn.
+    """Groups for a `torch.optim.Optimizer`: what decays, with `weight_decay = decay`, and what does not,
+    which is marked as `spared`; and both again for each `share` of the rate below 1 at which parameters
+    learn.
 
     `params` is a list of (`role.name`, parameter), so that the optimizer's state can be told by name.
     Parameters that are frozen (`requires_grad` is false) are in no group; one that several names or networks

@@ -4,7 +4,7 @@
 |---|---|---|
 | `all` | every weight | most text, or a task far from what the model knows; most memory |
 | `heads` | the heads, on what the model makes of a text as it is | a quick look at what is in a model |
-| `lora` | adapters beside linear layers, and heads other than `tokens` | little memory; a result of a few megabytes |
+| `lora` | adapters beside linear layers, and heads other than `tokens` | little memory; a small result |
 
 What is not trained is in no optimizer and has no gradient. With `decay` d, a layer learns at the rate times d
 to the power of the layers above it (Howard and Ruder, 2018; Clark et al., 2020): heads at the whole rate, the
@@ -24,7 +24,7 @@ __all__ = ["LoraSettings", "TuneSettings", "put_on", "trained_numbers", "tune"]
 
 
 class LoraSettings(Settings):
-    """Low-rank adapters (Hu et al., 2022): W x + (alpha / rank) · up · down · x, of which W stays as it is."""
+    """Low-rank adapters (Hu et al., 2022): W x + (alpha / rank) · up · down · x, where W stays."""
 
     rank: int = Field(8, ge=1)
     """Width of an adapter: the rank of what it can add to a matrix."""
@@ -100,8 +100,8 @@ def _shares(network: Network, decay: float) -> dict[str, float]:
     above = network.layers_above()
     if not above:
         raise ConfigError(
-            f"tune.decay = {decay}: this model is not made of blocks one above the other, that could learn at "
-            "different rates. Leave it out."
+            f"tune.decay = {decay}: this model is not made of blocks one above the other, which could learn "
+            "at different rates. Leave it out."
         )
     return {name: decay**layers for name, layers in above.items()}
 
