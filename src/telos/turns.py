@@ -32,7 +32,7 @@ class Turn(NamedTuple):
 
 
 def conversation(messages: Sequence[Mapping[str, Any]], where: str) -> str:
-    """A list of messages as a text: as JSON has them, `{"role": …, "content": …}` or `{"from": …, "value": …}`.
+    """Messages of JSON, `{"role": …, "content": …}` or `{"from": …, "value": …}`, as a text.
 
     Raises:
         DataError: a message has no role that is known here, or no text.

@@ -19,6 +19,7 @@ from telos.optim.adamw import AdamW
 from telos.optim.muon import Muon
 from telos.recipe import Recipe
 from telos.run import Run, fit, load_recipe, open_run
+from telos.train import compiled as compiled_blocks
 from telos.train.loop import Trainer
 from telos.train.tune import TuneSettings, trained_numbers, tune
 from tests.contract import world
@@ -144,10 +145,13 @@ def test_adapters_go_on_to_the_bit(tmp_path: Path, changes: list[str]) -> None:
         assert tiny.digest(part.models[name]) == tiny.digest(model)
 
 
-def test_recomputed_and_compiled_blocks_learn_the_same(tmp_path: Path) -> None:
-    """Recomputed to the bit; compiled to rounding."""
+def test_recomputed_and_compiled_blocks_learn_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recomputed to the bit; compiled (traced, in one piece, and the trace run as it is) to rounding."""
+    monkeypatch.setattr(compiled_blocks, "BACKEND", "eager")
     settings = {"only": "lora", "lora": {"rank": 2, "dropout": 0.3}}
-    runs = {}
+    runs: dict[str, dict[str, Any]] = {}
     for way in ("compute.recompute=false", "compute.recompute=true", "compute.compile=true"):
         made = trainer_of(tuned(settings), tmp_path / way, "budget.steps=2", way)
         made.run()
