@@ -5,7 +5,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NARROW", "SHRUNK", "labelled", "last_weights", "write_labelled", "write_poems", "write_texts"]
+__all__ = [
+    "NARROW",
+    "SHRUNK",
+    "labelled",
+    "last_weights",
+    "write_labelled",
+    "write_poems",
+    "write_talks",
+    "write_texts",
+]
 
 SHRUNK = (
     "train.window=16",
@@ -81,6 +90,29 @@ def write_labelled(
     with path.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out, delimiter="\t" if tabs else ",", lineterminator="\n")
         writer.writerows([*([header] if header else []), *rows])
+    return path
+
+
+def write_talks(path: Path, number: int = 40) -> Path:
+    """JSON lines with a conversation each, and the same as an instruction with its input and output."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for n in range(number):
+        turns = (
+            ("system", "Be brief."),
+            ("user", f"What is {n} and {n}?"),
+            ("assistant", f"It is {2 * n}."),
+            ("user", "Sure?"),
+            ("assistant", "Yes 是."),
+        )
+        talk = {
+            "messages": [{"role": role, "content": text} for role, text in turns],
+            "instruction": f"Add {n} and {n}.",
+            "input": f"say {n}" if n % 2 else "",
+            "output": f"{2 * n}",
+        }
+        lines.append(json.dumps(talk, ensure_ascii=False) + "\n")
+    path.write_text("".join(lines), encoding="utf-8")
     return path
 
 

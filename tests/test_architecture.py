@@ -104,7 +104,9 @@ def test_templates_are_our_own() -> None:
     assert users == {"report.py", "compare_page.py"}
     for path in FILES:
         text = path.read_text(encoding="utf-8")
-        assert "chat_template" not in text and "trust_remote_code=True" not in text, name(path)
+        assert "trust_remote_code=True" not in text, name(path)
+        # a template that is written for others is ours; only transformers fills one in, in its sandbox
+        assert "chat_template" not in text or name(path) in ("export/hf/_write.py", "export/hf/_proof.py")
         if name(path) != "data/filters/python.py":  # a user's own function, from a file that the recipe names
             assert not {"eval", "exec", "__import__", "compile"} & called(path), name(path)
 

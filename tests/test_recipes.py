@@ -11,8 +11,8 @@ from telos.config import changes, read, read_toml
 from telos.errors import ConfigError
 from telos.models._base import Sizes
 from telos.recipe import Recipe, models_that_fit
-from telos.run import fit, load_recipe
-from tests.small import NARROW, SHRUNK, labelled, write_labelled, write_poems, write_texts
+from telos.run import Run, fit, load_recipe
+from tests.small import NARROW, SHRUNK, labelled, write_labelled, write_poems, write_talks, write_texts
 
 NAMES = sorted(shipped.described())
 GPT3 = {
@@ -28,10 +28,20 @@ GPT3 = {
 """Parameters as table 2.1 of Brown et al. (2020) rounds them."""
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A model for recipes to start from."""
+    root = tmp_path_factory.mktemp("trained")
+    changes = [f"data.path={write_texts(root / 'texts')}", *SHRUNK, *NARROW["decoder"], "tokenizer.size=400"]
+    return fit(load_recipe("gpt-small", changes), root / "runs")
+
+
 def local(name: str, folder: Path) -> list[str]:
     """Overrides that turn a recipe to text made here, in the form it expects."""
     table = read_toml(shipped.path_of(name))
     data = table["data"]
+    if data.get("text_key") == "messages":
+        return [f"data.path={write_talks(folder / 'talks.jsonl')}"]
     if data.get("source") == "python_library":
         return ["data={path='" + str(write_texts(folder / "texts")) + "'}"]
     if data.get("source") == "pairs":
@@ -88,8 +98,11 @@ def test_it_says_what_it_is_in_two_lines(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*sorted({*NAMES} - {*GPT3}), "gpt3-125m"])
-def test_it_takes_two_steps(name: str, tmp_path: Path) -> None:
+def test_it_takes_two_steps(name: str, trained: Run, tmp_path: Path) -> None:
     told = read_toml(shipped.path_of(name))
+    if "name" not in told.get("model", {}):  # a trained model has to be named
+        fine_tuned(name, trained, tmp_path)
+        return
     model = told["model"]["name"]
     cutoffs = ["loss.cutoffs=[20, 40]"] if told.get("loss", {}).get("cutoffs") else []
     size = [] if "word" in shipped.path_of(name).read_text() else ["tokenizer.size=400"]
@@ -98,6 +111,15 @@ def test_it_takes_two_steps(name: str, tmp_path: Path) -> None:
     assert run.outcome is not None and run.outcome.step == 2
     assert run.figures()["evaluation"]["test"]["loss"] > 0
     assert (run.folder / "report.html").stat().st_size > 1000
+
+
+def fine_tuned(name: str, trained: Run, folder: Path) -> None:
+    given = [*local(name, folder), *SHRUNK, f"model.from={trained.folder}", "train.window=64"]
+    run = fit(load_recipe(name, given), folder / "runs")
+    assert run.outcome is not None and run.outcome.step == 2
+    assert run.figures()["evaluation"]["test"]["loss"] > 0
+    trained_numbers = run.figures()["machine"]["trained"]
+    assert (trained_numbers < run.figures()["machine"]["parameters"]) is (run.recipe.tune.only == "lora")
 
 
 @pytest.mark.parametrize("name", GPT3)

@@ -36,6 +36,7 @@ from telos.folder import (
 from telos.generate._base import generate
 from telos.generate._rows import Gap, OnText, Sample
 from telos.generate._settings import GenerateSettings
+from telos.models._adapters import merged
 from telos.models._base import Model, Network, Sizes
 from telos.objectives._base import Partner
 from telos.recipe import Recipe
@@ -45,6 +46,7 @@ from telos.train import checkpoint
 from telos.train.average import OWN
 from telos.train.display import Display, Quiet
 from telos.train.loop import Outcome
+from telos.train.tune import put_on
 
 __all__ = ["RUNS", "Run", "built", "open_run", "partner_of", "prepare", "sizes_of"]
 
@@ -130,12 +132,23 @@ class Run:
 
     @cached_property
     def network(self) -> Network:
-        """The trained network, on the run's device: its averaged weights, where there are such."""
-        network = built(self.recipe.model, sizes_of(self.recipe, self.tokenizer))
-        checkpoint.restore(network, self.saved.tensors.get(OWN, self.saved.tensors["model"]))
-        network = network.to(self.device)
+        """The trained network, on the run's device: its averaged weights, where there are such; adapters
+        merged into the layers that they stand beside."""
+        network = merged(self.restored()).to(self.device)
         self.recipe.objective.settle({"main": network, **self.partners})
         return network
+
+    def restored(self) -> Network:
+        """The same as it was trained, on the CPU: adapters apart. Read anew each time."""
+        network = built(self.recipe.model, sizes_of(self.recipe, self.tokenizer))
+        if self._has_adapters:
+            put_on(network, self.recipe.tune.lora)
+        checkpoint.restore(network, self.saved.tensors.get(OWN, self.saved.tensors["model"]))
+        return network
+
+    @property
+    def _has_adapters(self) -> bool:
+        return self.recipe.tune.only == "lora"
 
     @cached_property
     def partners(self) -> Mapping[str, Network]:
@@ -326,6 +339,7 @@ class Run:
             tokenizer=self.tokenizer,
             objective=self.recipe.objective,
             held=self._held(),
+            adapted=self.restored() if self._has_adapters and not partner else None,
             about={key: about[key] for key in about if key == "card"} if partner else about,
         )
         name = f"{to}-{partner}" if partner else to
@@ -406,7 +420,8 @@ class Run:
         """Nothing, and how two documents of the test split begin."""
         shards = self.shards("test")
         long = [i for i in range(len(shards.lengths)) if shards.lengths[i] >= 32][:2]
-        return ["", *(self.tokenizer.decode(shards.document(i)[:12]) for i in long)]
+        begin = self.recipe.objective.beginning
+        return ["", *(begin(shards.document(i), self.tokenizer) for i in long)]
 
 
 # ---- from a recipe to objects

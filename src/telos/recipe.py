@@ -20,6 +20,7 @@ from telos.models._base import Model
 from telos.objectives._base import Objective, Partner
 from telos.tokenizer import TokenizerSettings
 from telos.train.settings import TrainSettings
+from telos.train.tune import TuneSettings
 
 __all__ = ["VERSION", "Recipe", "models_that_fit", "objectives_that_use"]
 
@@ -53,6 +54,8 @@ class Recipe(Settings):
     """Modifiers of the loss in training."""
     train: TrainSettings = TrainSettings()
     """Budget, optimizer, schedule, what is done on the way."""
+    tune: TuneSettings = TuneSettings()
+    """What of a model that was trained before is trained on."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """How held-out text is scored."""
     generate: GenerateSettings = GenerateSettings()
@@ -100,6 +103,7 @@ class Recipe(Settings):
         self._check_sight()
         self._check_windows()
         self._check_blocks()
+        self._check_tuned()
         try:
             check_settings(self.generate, decoder_for(self.generate, self.objective.decoded))
         except ConfigError as error:
@@ -185,6 +189,22 @@ class Recipe(Settings):
             raise ValueError(
                 f"train.compute.compile: model = {self.model.name!r} is not made of blocks that can be "
                 "compiled, with these settings. Leave it out."
+            )
+
+    def _check_tuned(self) -> None:
+        if self.tune.only == "all":
+            return
+        if self.model.origin is None:
+            raise ValueError(
+                f"tune.only = {self.tune.only!r}: most of the model stays as it begins, and it begins with "
+                "random numbers. Say what was trained before: model.from=FOLDER"
+            )
+        beside = [name for name, partner in self.objective.partners().items() if not partner.run]
+        if beside:
+            raise ValueError(
+                f"tune.only = {self.tune.only!r}: objective = {self.objective.name!r} trains another model "
+                f"beside this one ({beside[0]}), and the two learn together or not at all. Leave tune.only "
+                "out, or take another objective."
             )
 
     def _check_windows(self) -> None:

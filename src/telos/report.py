@@ -225,7 +225,7 @@ def _cards(scores: Mapping[str, Any], known: Mapping[str, Any], words: Words) ->
     found: list[tuple[str, Any, Callable[[float], str], str]] = [
         ("bits_per_byte", best.get("bits_per_byte"), lambda v: f"{v:.3f}", split),
         ("perplexity", best.get("perplexity"), lambda v: f"{v:,.1f}", split),
-        ("parameters", known.get("parameters"), _large, ""),
+        ("parameters", known.get("parameters"), _large, _trained(known, words)),
         ("trained_tokens", known.get("tokens"), _large, steps),
         ("time", known.get("seconds"), _duration, ""),
     ]
@@ -234,6 +234,13 @@ def _cards(scores: Mapping[str, Any], known: Mapping[str, Any], words: Words) ->
         for name, value, form, note in found
         if isinstance(value, int | float) and math.isfinite(value)
     ]
+
+
+def _trained(known: Mapping[str, Any], words: Words) -> str:
+    """How many numbers were trained, where most of the model stayed as it was."""
+    trained, whole = known.get("trained"), known.get("parameters")
+    few = isinstance(trained, int) and isinstance(whole, int) and trained < whole
+    return words["of_which_trained"].format(trained=_large(trained)) if few else ""
 
 
 def _skipped(metrics: Sequence[Mapping[str, Any]], words: Words) -> str:

@@ -22,6 +22,7 @@ from telos.doctor import choose_device, hardware
 from telos.errors import CheckpointError, ConfigError
 from telos.evaluate.likelihood import EvaluateSettings, score
 from telos.export.hf._source import load
+from telos.export.hf._write import TEMPLATE
 from telos.folder import (
     LOST,
     adopt,
@@ -46,6 +47,7 @@ from telos.train.log import Log
 from telos.train.loop import Outcome, Trainer, Validate
 from telos.train.precision import Precision
 from telos.train.room import check_size
+from telos.train.tune import trained_numbers, tune
 
 __all__ = ["Run", "fit", "load_recipe", "open_run", "prepare"]
 
@@ -113,6 +115,8 @@ def fit(
         recipe = recipe.informed(prepared.card.classes)
         write_text(folder / "recipe.toml", to_toml(recipe))
         write_text(folder / "tokenizer.json", (prepared.folder / "tokenizer.json").read_text("utf-8"))
+        if template := recipe.objective.template(prepared.tokenizer):
+            write_text(folder / TEMPLATE, template)
         write_json(folder / "card.json", asdict(prepared.card))
         write_text(folder / "card.md", prepared.card.markdown())
         outcome = _train(folder, recipe, prepared, chosen, display)
@@ -160,6 +164,7 @@ def _train(
         **hardware(device),
         "precision": trainer.state.precision,
         "parameters": recipe.model.parameter_count(sizes),
+        "trained": trained_numbers(networks["main"]),
         "batch": trainer.plan.batch,
         **trainer.settled._asdict(),
     }
@@ -167,9 +172,9 @@ def _train(
         machine["micro_batch"] = trainer.make_room() or trainer.plan.batch
         machine["compiled"] = trainer.speed_up()
     write_json(folder / "machine.json", machine)
-    words = (
-        f"{machine['parameters']:,} parameters, {prepared.card.splits['train']['tokens']:,} tokens of text"
-    )
+    part = "" if recipe.tune.only == "all" else f" ({machine['trained']:,} numbers are trained)"
+    words = f"{machine['parameters']:,} parameters{part}, "
+    words += f"{prepared.card.splits['train']['tokens']:,} tokens of text"
     if trainer.finished:
         more = "Raise train.budget to go on, or give --new to start over."
         display.say(f"{folder} is finished (step {step} of its budget). {more}")
@@ -190,6 +195,7 @@ def _networks(recipe: Recipe, tokenizer: Tokenizer, display: Display) -> dict[st
     if recipe.model.vectors is not None:
         coverage = start_from_vectors(main, tokenizer, recipe.model.vectors)
         display.say(f"{coverage.found:,} of {coverage.words:,} words start from {recipe.model.vectors.name}")
+    tune(main, recipe.tune, recipe.seed)
     partners = recipe.objective.partners()
     found = {"main": main, **{name: _partner(name, p, recipe, tokenizer) for name, p in partners.items()}}
     recipe.objective.bind(found)

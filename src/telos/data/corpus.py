@@ -19,7 +19,7 @@ class Corpus:
     `Cut`: documents in order, the pieces of each in order.
 
     A document whose stream is no longer than the cut's overlap has no pieces: there is nothing to ask of it.
-    Tokens that are put on (begin, end) start a word and no sentence in the columns per token.
+    Tokens that are put on (begin, end) start a word, and are nothing else that the columns per token tell.
 
     Raises:
         DataError: the split was prepared with another vocabulary.
@@ -127,5 +127,5 @@ class Corpus:
         values = self.shards.column(name, document, slice(first, last))
         if not before and not after:
             return values
-        put_on = np.full(1, name != "sentence_start", dtype=values.dtype)
+        put_on = np.full(1, name.endswith("word_start"), dtype=values.dtype)
         return np.concatenate([put_on[:before], values, put_on[:after]])

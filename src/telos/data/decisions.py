@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from telos.chat import FORMATS
 from telos.data.cleaned import Cleaned
 from telos.data.cutting import Cuts, cuts_at, find_cuts
 from telos.data.documents import DROPPED, SPLITS, TEST, TRAIN, VALIDATION, by_share
@@ -22,6 +23,7 @@ from telos.data.near import clusters
 from telos.data.passages import without
 from telos.data.settings import DataSettings
 from telos.errors import DataError
+from telos.turns import unmarked
 
 __all__ = ["Decisions", "decide"]
 
@@ -56,8 +58,8 @@ def decide(
     columns: Sequence[str] = (),
 ) -> Decisions:
     """What becomes of each text. `findings` are told what is dropped here. `sample`: bytes of the training
-    split to give back as texts, and their targets with them where these are among the `columns` that are
-    wanted. `scratch`: a folder to work in.
+    split to give back as texts, and their targets with them where the `columns` that are wanted
+    hold such. `scratch`: a folder to work in.
 
     Raises:
         DataError: too few documents to fill every split.
@@ -67,10 +69,10 @@ def decide(
         raise _nothing(settings, findings)
     codes = texts.splits(settings)
     dropping = _Dropping(texts, codes, findings)
+    answered = not {"target", "label", *FORMATS}.isdisjoint(columns)
     if "target" in columns:
         dropping.drop("without a target", texts.without_target())
     if settings.dedupe.exact:
-        answered = "target" in columns or "label" in columns
         dropping.later_ones("exact copy", texts.first_of_equals(codes, answered))
     if settings.dedupe.near != "off":
         labels_of_near = clusters(texts.signatures(scratch), settings.dedupe.threshold)
@@ -87,7 +89,7 @@ def decide(
     return Decisions(
         by_task,
         sizes,
-        [*_sample(texts, codes, sample, scratch / "cuts", "target" in columns)],
+        [*_sample(texts, codes, sample, scratch / "cuts", not {"target", *FORMATS}.isdisjoint(columns))],
         tuple(_labels(tasks, by_task)) if "label" in columns else (),
     )
 
@@ -150,11 +152,11 @@ class _Texts:
         return np.flatnonzero(~has)
 
     def targets(self, chosen: NDArray[np.int64]) -> Iterator[str]:
-        """The targets of some texts, which stand in their order."""
+        """The targets of some texts, which stand in their order; empty for those without."""
         owners = np.searchsorted(self.begins, chosen, side="right") - 1
         for owner in np.unique(owners):
             targets = self.tasks[owner].rest()["targets"]
-            yield from (targets[at] for at in (chosen[owners == owner] - self.begins[owner]).tolist())
+            yield from (targets.get(at, "") for at in (chosen[owners == owner] - self.begins[owner]).tolist())
 
     def by_task(self, values: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """Values of all texts, task by task."""
@@ -294,8 +296,8 @@ def _sample(texts: _Texts, codes: NDArray[np.uint8], budget: int, cuts: Path, ta
     answers = dict(zip(ordered.tolist(), texts.targets(ordered), strict=True)) if targets else {}
     taken = _Taken(texts, cuts)
     for at in chosen.tolist():
-        yield taken.out_of(found[at][0].decode("utf-8", "ignore"), at)
-        if at in answers:
+        yield unmarked(taken.out_of(found[at][0].decode("utf-8", "ignore"), at))
+        if answers.get(at):
             yield answers[at]
 
 

@@ -21,6 +21,7 @@ from telos.data.sources import _base
 from telos.data.sources._base import Chunk, Skip, Source, ignore
 from telos.errors import DataError
 from telos.find import find, names
+from telos.turns import has_turns
 
 __all__ = [
     "DROPPED",
@@ -112,7 +113,8 @@ def read(file: File, part: int, skip: Skip = ignore) -> Iterator[Read]:
             yield Read(document, document.id != last, file)
             last = document.id
             continue
-        for text in _parts(document.text, part):
+        whole = has_turns(document.text)  # a conversation makes no sense without its beginning
+        for text in [document.text] if whole else _parts(document.text, part):
             yield Read(replace(document, text=text), True, file)
 
 

@@ -151,8 +151,9 @@ class FormatSettings(Settings):
     """Where the text is in a file."""
 
     text_key: str = "text"
-    """Where JSON lines and tables have the text: a string, or a list of strings that are joined as lines. A
-    key with dots, `translation.de`, leads into objects."""
+    """Where JSON lines and tables have the text: a string, a list of strings that are joined as lines, or a
+    list of messages, each with its `role` and `content`. A key with dots, `translation.de`, leads into
+    objects; of several, `instruction+input`, the texts become paragraphs."""
     target_key: str = "target"
     """Where they have the text to learn to answer with, if there is one."""
     label_key: str = "label"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -124,6 +125,8 @@ class Network(nn.Module, ABC):
     keeping all that they make. The trainer sets it."""
     compiled: Callable[..., Any] | None = None
     """In training, calls a block in its compiled form: `compiled(block, *given)`. The trainer sets it."""
+    shares: Mapping[str, float] = MappingProxyType({})
+    """Of the learning rate, by parameter; where none is said, all of it. `train/tune.py` sets it."""
 
     def through(self, block: Callable[..., T], *given: Any) -> T:
         """`block(*given)`: the way through every block, and the only place that knows of `recompute` and
@@ -202,6 +205,23 @@ class Network(nn.Module, ABC):
     def initial(self, name: str) -> Initial:
         """How the parameter of that name starts; the table is in the docstring of the model's file."""
 
+    def layers_above(self) -> dict[str, int]:
+        """Of every parameter, how many layers stand between it and the loss, the heads counted as one: 0 for
+        heads and the last norm, 1 for the last block, one more than there are blocks for the embedding. What
+        stands between two stacks of blocks goes with the block below it. Empty for networks that are not made
+        of blocks."""
+        begins, total = _stacks(self)
+        found, level = {}, 0
+        for name, _ in self.named_parameters():
+            stack = next((stack for stack in begins if name.startswith(f"{stack}.")), None)
+            if stack is not None:
+                number = int(name[len(stack) + 1 :].partition(".")[0])
+                found[name] = begins[stack] + number + 1
+                level = max(level, found[name])
+            else:
+                found[name] = level if level < total else total + 1
+        return {name: total + 1 - level for name, level in found.items()} if total else {}
+
     def undecayed(self) -> Sequence[str]:
         """Names of parameters that weight decay leaves alone: all that are not matrices, and embeddings."""
         tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
@@ -219,3 +239,17 @@ def _rows_of(state: Any, rows: Tensor) -> Any:
         return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
     assert state is None, type(state)
     return None
+
+
+def _stacks(network: nn.Module) -> tuple[dict[str, int], int]:
+    """Lists of layers by name, with how many layers stand below each; and how many there are. Lists side by
+    side in one module are parts of the same layers."""
+    begins: dict[str, int] = {}
+    total = 0
+    for name, module in network.named_modules():
+        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{stack}.") for stack in begins):
+            owner = name.rpartition(".")[0]
+            beside = (begin for stack, begin in begins.items() if stack.rpartition(".")[0] == owner)
+            begins[name] = next(beside, total)
+            total = max(total, begins[name] + len(module))
+    return begins, total
