@@ -244,8 +244,8 @@ class Run:
         seed: int | None = None,
         stream: OnText | None = None,
     ) -> Iterator[Sample]:
-        """Texts that go on from the prompts, by the recipe's settings of generation with `overrides` laid over
-        them. Prompts are taken, and samples given, `generate.batch` at a time: there may be any number.
+        """Texts that go on from the prompts, by the recipe's settings of generation with `overrides` laid
+        over them. Prompts are taken, and samples given, `generate.batch` at a time: there may be any number.
 
         Args:
             prompts: how each text begins; or, as (before, after), what stands around a gap that is to be

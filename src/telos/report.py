@@ -319,7 +319,7 @@ def _samples(folder: Path, words: Words) -> list[dict[str, Any]]:
 
 
 def _copied(found: object, words: Words) -> dict[str, Any]:
-    """What of a sample stands in the training text, if anything does, and whether it is more than a phrase."""
+    """What of a sample stands in the training text, if anything, and whether that is more than a phrase."""
     if not isinstance(found, Mapping) or not found.get("tokens"):
         return {"copied": "", "long": False}
     return {"copied": words["copied"].format(**found), "long": found["tokens"] >= LONG}
