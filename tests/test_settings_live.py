@@ -50,6 +50,7 @@ MEANT_TO_CHANGE_NOTHING = {
     "data.remote.cache": "text that is elsewhere: tests/data/test_remote.py",
     "data.remote.gigabytes": "text that is elsewhere: tests/data/test_remote.py",
     "evaluate.batch": "time and memory only: tests/evaluate/test_likelihood.py",
+    "generate.batch": "time and memory only: tests/generate/test_left_to_right.py",
     "train.loader.workers": "processes that make batches: tests/data/test_loader.py",
     "train.loader.timeout": "how long a hanging worker is waited for: tests/data/test_loader.py",
     "train.compute.compile": "time and rounding: tests/train/test_compiled.py",

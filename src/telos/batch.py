@@ -349,5 +349,6 @@ def may_see(query: Rows, key: Rows) -> Tensor:
     earlier = key.order[:, None, :] <= query.order[:, :, None]
     allowed = same & earlier & key.seen[:, None, :]
     queries, keys = allowed.shape[1:]
-    itself = torch.eye(keys, dtype=torch.bool, device=allowed.device)[keys - queries :]
+    place = torch.arange(keys, device=allowed.device)
+    itself = place[keys - queries :, None] == place
     return (allowed | itself).unsqueeze(1)

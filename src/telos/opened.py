@@ -1,7 +1,7 @@
 """A run that was trained: its model, its figures, and what can be asked of it."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from telos.doctor import choose_device
 from telos.errors import CheckpointError, ConfigError, DataError
 from telos.evaluate._classifier import Classifier
 from telos.evaluate.compression import compress, document_texts, unavailable
+from telos.evaluate.copied import Copies
 from telos.evaluate.likelihood import EvaluateSettings, Likelihood, score
 from telos.explain.neighbours import Neighbours, neighbours
 from telos.export._base import Held, Trained
@@ -33,7 +34,7 @@ from telos.folder import (
     write_json,
     write_text,
 )
-from telos.generate._base import generate
+from telos.generate._base import generated
 from telos.generate._rows import Gap, OnText, Sample
 from telos.generate._settings import GenerateSettings
 from telos.models._adapters import merged
@@ -53,6 +54,8 @@ __all__ = ["RUNS", "Run", "built", "open_run", "partner_of", "prepare", "sizes_o
 RUNS = Path("runs")
 HELD = 64
 """Documents that an export is proved on, at most."""
+INDEXED = 50_000_000
+"""Tokens of a training split that is indexed right after training, at most: some ten seconds."""
 
 
 def prepare(recipe: Recipe, root: str | Path = RUNS, *, display: Display | None = None) -> Prepared:
@@ -255,14 +258,25 @@ class Run:
 
     def generate(
         self,
-        prompts: Sequence[str | tuple[str, str]] = ("",),
+        prompts: Iterable[str | tuple[str, str]] = ("",),
         overrides: Iterable[str] = (),
         *,
         seed: int | None = None,
         stream: OnText | None = None,
     ) -> list[Sample]:
-        """Texts that go on from the prompts, by the recipe's
-        settings of generation with `overrides` laid over them.
+        """All of `generated` at once."""
+        return list(self.generated(prompts, overrides, seed=seed, stream=stream))
+
+    def generated(
+        self,
+        prompts: Iterable[str | tuple[str, str]],
+        overrides: Iterable[str] = (),
+        *,
+        seed: int | None = None,
+        stream: OnText | None = None,
+    ) -> Iterator[Sample]:
+        """Texts that go on from the prompts, by the recipe's settings of generation with `overrides` laid
+        over them. Prompts are taken, and samples given, `generate.batch` at a time: there may be any number.
 
         Args:
             prompts: how each text begins; or, as (before, after), what stands around a gap that is to be
@@ -277,18 +291,23 @@ class Run:
                 f"objective = {self.recipe.objective.name!r} asks for no tokens, so its model has no text to "
                 "give. Beside an objective that does, in `together`, it would."
             )
-        settings = self.generate_settings(overrides)
         endless = "carries" in self.recipe.model.gives
-        return generate(
+        return generated(
             self.network,
             self.tokenizer,
-            [prompt if isinstance(prompt, str) else Gap(*prompt) for prompt in prompts],
-            settings,
+            (prompt if isinstance(prompt, str) else Gap(*prompt) for prompt in prompts),
+            self.generate_settings(overrides),
             seed=self.recipe.seed if seed is None else seed,
             objective=self.recipe.objective,
             window=0 if endless else self.recipe.train.window,
             stream=stream,
         )
+
+    @cached_property
+    def copies(self) -> Copies:
+        """Finds what of a text stands in the training split. The first time, the split is indexed, beside
+        it."""
+        return Copies(self.shards("train"), self.tokenizer)
 
     @property
     def _says_tokens(self) -> bool:
@@ -413,8 +432,17 @@ class Run:
             return
         display.say("Drawing samples …")
         samples = self.generate(self._prompts())
-        write_json(self.folder / "samples.json", [asdict(sample) for sample in samples])
+        write_json(self.folder / "samples.json", [{**asdict(s), **self._copied(s.text)} for s in samples])
         write_text(self.folder / "samples.txt", "\n\n".join(f"{s.prompt}│{s.text}" for s in samples) + "\n")
+
+    def _copied(self, text: str) -> dict[str, Any]:
+        """What of a sample is copied, where that is known at once."""
+        if len(self.shards("train").ids) > INDEXED:
+            return {}
+        try:
+            return {"copied": self.copies.find(text).table()}
+        except DataError:  # nothing can be written beside the text: the run is none the worse
+            return {}
 
     def _prompts(self) -> list[str]:
         """Nothing, and how two documents of the test split begin."""

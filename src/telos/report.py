@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from telos import __version__
 from telos.errors import DataError
+from telos.evaluate.copied import LONG
 from telos.folder import write_text
 from telos.report_classes import class_cards, class_figures
 
@@ -314,17 +315,26 @@ def _samples(folder: Path, words: Words) -> list[dict[str, Any]]:
     if given is None:
         path = folder / "samples.txt"
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        return [{"prompt": "", "text": text, "why": "", "empty": False}] if text.strip() else []
+        whole = {"prompt": "", "text": text, "why": "", "empty": False, **_copied(None, words)}
+        return [whole] if text.strip() else []
     return [
         {
             "prompt": str(sample.get("prompt", "")),
             "text": str(sample.get("text", "")),
             "why": words.get(f"finished_{sample.get('finished')}", ""),
             "empty": not sample.get("prompt"),
+            **_copied(sample.get("copied"), words),
         }
         for sample in given
         if isinstance(sample, Mapping)
     ]
+
+
+def _copied(found: object, words: Words) -> dict[str, Any]:
+    """What of a sample stands in the training text, if anything, and whether that is more than a phrase."""
+    if not isinstance(found, Mapping) or not found.get("tokens"):
+        return {"copied": "", "long": False}
+    return {"copied": words["copied"].format(**found), "long": found["tokens"] >= LONG}
 
 
 def _groups(table: Mapping[str, Any], words: Words, unfold: Sequence[str] = ()) -> list[dict[str, Any]]:

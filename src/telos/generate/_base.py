@@ -6,8 +6,9 @@ the one that fits it (`Objective.decoded`).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -22,7 +23,7 @@ from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.tokenizer import Tokenizer
 
-__all__ = ["Decoder", "Precision", "check_settings", "decoder_for", "generate"]
+__all__ = ["Decoder", "Precision", "check_settings", "decoder_for", "generate", "generated"]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -53,7 +54,18 @@ class Decoder(ABC):
 def generate(
     network: Network,
     tokenizer: Tokenizer,
-    prompts: Sequence[str | Gap],
+    prompts: Iterable[str | Gap],
+    settings: GenerateSettings | None = None,
+    **more: Any,
+) -> list[Sample]:
+    """All of `generated` at once."""
+    return list(generated(network, tokenizer, prompts, settings, **more))
+
+
+def generated(
+    network: Network,
+    tokenizer: Tokenizer,
+    prompts: Iterable[str | Gap],
     settings: GenerateSettings | None = None,
     *,
     seed: int = 0,
@@ -62,9 +74,9 @@ def generate(
     window: int = 0,
     decoder: str = "",
     precision: Precision = "float32",
-) -> list[Sample]:
+) -> Iterator[Sample]:
     """`settings.samples` continuations of each prompt, or fillings of each gap, those of one next to each
-    other.
+    other; `settings.batch` are written side by side, and prompts are taken as they are needed.
 
     Args:
         objective: says how a prompt is put to the model, and how the model is decoded. Without one it stands
@@ -77,22 +89,33 @@ def generate(
         decoder: a member of this package, where it shall not be the objective's.
 
     Raises:
-        ConfigError: the objective fills no gaps, or a setting is for another decoder.
+        ConfigError: the objective fills no gaps, a setting is for another decoder, or the constraint is none
+            or does not go with the vocabulary or a prompt.
     """
     settings = settings or GenerateSettings()
     rows = rows_for(prompts, tokenizer, objective, settings, seed, stream)
-    if not rows:
-        return []
+    while batch := list(islice(rows, _at_once(settings))):
+        name = decoder or _decoder_of(batch, objective, settings)
+        check_settings(settings, name)
+        growing = find(decoders, name, Decoder)(network, tokenizer, batch, objective, window)
+        with network.at_rest(), _autocast(growing.device, precision):
+            while any(not row.finished for row in batch):
+                growing.advance()
+        yield from (row.sample() for row in batch)
+
+
+def _at_once(settings: GenerateSettings) -> int:
+    """Rows that are written side by side: a beam finds all samples of a prompt in one search."""
+    if settings.beam.width == 1:
+        return settings.batch
+    return max(1, settings.batch // settings.samples) * settings.samples
+
+
+def _decoder_of(rows: Sequence[Row], objective: Objective | None, settings: GenerateSettings) -> str:
     found = {_decoder(row, objective, settings) for row in rows}
     if len(found) > 1:
         raise ConfigError("gaps and texts to go on from need different decoders here: give them apart.")
-    decoder = decoder or found.pop()
-    check_settings(settings, decoder)
-    growing = find(decoders, decoder, Decoder)(network, tokenizer, rows, objective, window)
-    with network.at_rest(), _autocast(growing.device, precision):
-        while any(not row.finished for row in rows):
-            growing.advance()
-    return [row.sample() for row in rows]
+    return found.pop()
 
 
 def _decoder(row: Row, objective: Objective | None, settings: GenerateSettings) -> str:

@@ -6,7 +6,17 @@ from pydantic import Field, field_validator, model_validator
 
 from telos.config import Lax, Settings
 
-__all__ = ["BeamSettings", "DrawSettings", "GenerateSettings", "UnmaskSettings"]
+__all__ = [
+    "BeamSettings",
+    "ConstraintSettings",
+    "DrawSettings",
+    "FormName",
+    "GenerateSettings",
+    "UnmaskSettings",
+]
+
+FormName = Literal["wujue", "wulü", "qijue", "qilü"]
+"""五绝 五律 七绝 七律."""
 
 
 class UnmaskSettings(Settings):
@@ -18,6 +28,36 @@ class UnmaskSettings(Settings):
     """Which are found next: those of which the model is surest (Chang et al., 2022), or any."""
     block: int = Field(0, ge=0)
     """Tokens that are found side by side before the next ones are begun; 0 for as many as there is room."""
+
+
+class ConstraintSettings(Settings):
+    """What text must be like, for decoders that write from left to right: a token is drawn only if what is
+    said with it can still become such a text (Willard and Louf, 2023). One of them at most."""
+
+    regex: str = ""
+    """A regular expression that the whole of what is generated matches; syntax of Rust's crate `regex`,
+    without looking around."""
+    choices: Annotated[tuple[str, ...], Lax] = ()
+    """Texts of which what is generated is one."""
+    form: Literal["", "wujue", "wulü", "qijue", "qilü"] = ""
+    """A form of Chinese poetry, for prompt and text together: 五绝 (four verses of five characters), 五律
+    (eight of five), 七绝 (four of seven) or 七律 (eight of seven). Neither tone nor rhyme."""
+
+    @field_validator("choices")
+    @classmethod
+    def _choices_say_something(cls, choices: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in choices:
+            raise ValueError("a choice must not be empty")
+        return choices
+
+    @model_validator(mode="after")
+    def _one_at_most(self) -> "ConstraintSettings":
+        given = [name for name, value in self if value]
+        if len(given) > 1:
+            raise ValueError(
+                f"{' and '.join(given)} each say what the text must be like; leave all but one out"
+            )
+        return self
 
 
 class BeamSettings(Settings):
@@ -54,9 +94,12 @@ class GenerateSettings(DrawSettings):
     """Strings at which a sample ends; the string itself is left out."""
     samples: int = Field(1, ge=1)
     """Samples per prompt."""
+    batch: int = Field(64, ge=1)
+    """Samples that are written side by side: changes time and memory, never the text but for rounding."""
     unmask: UnmaskSettings = UnmaskSettings()
     beam: BeamSettings = BeamSettings()
     """The most probable texts in place of drawn ones."""
+    constraint: ConstraintSettings = ConstraintSettings()
 
     @model_validator(mode="after")
     def _beam_fits(self) -> "GenerateSettings":

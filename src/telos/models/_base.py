@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from telos.batch import Answer, Asked, Batch, HeadSpec, Rows, gathered
 from telos.config import Lax, Member, Settings
 from telos.losses import LossSettings
+from telos.models._cache import Room
 from telos.models._recompute import recomputed
 
 __all__ = ["Initial", "Model", "Network", "Origin", "Sizes"]
@@ -232,6 +233,8 @@ def _rows_of(state: Any, rows: Tensor) -> Any:
     """Rows of all tensors of a state, which have one in each place of their first dimension."""
     if isinstance(state, Tensor):
         return state.index_select(0, rows)
+    if isinstance(state, Room):
+        return None  # rows that were chosen lie elsewhere
     if isinstance(state, Mapping):
         return {name: _rows_of(part, rows) for name, part in state.items()}
     if isinstance(state, tuple):

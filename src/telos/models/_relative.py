@@ -204,7 +204,7 @@ class RelativeBlock(nn.Module):
         normed = self.norm_attend(x)
         memory = self.attend.remember(normed)
         if past is not None:
-            memory = Past(*(torch.cat(both, 2) for both in zip(past, memory, strict=True)))
+            memory = past.then(memory.keys, memory.values)
         return x + self.drop(self.attend(normed, memory, bias)), memory
 
 

@@ -352,7 +352,7 @@ def _kept(state: Said | None, continues: Tensor | None) -> Memory | None:
 
 
 def _detached(layers: list[Past] | tuple[Past, ...]) -> tuple[Past, ...]:
-    return tuple(Past(layer.keys.detach(), layer.values.detach()) for layer in layers)
+    return tuple(Past(layer.keys.detach(), layer.values.detach(), layer.room) for layer in layers)
 
 
 def _rested(memory: Memory | None) -> Memory | None:

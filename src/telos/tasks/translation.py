@@ -64,7 +64,7 @@ def translate(
     found: list[list[Translation]] = [[nothing] for _ in texts]
     for at in range(0, len(order), together):
         chosen = order[at : at + together]
-        samples = run.generate([texts[index] for index in chosen], asked)
+        samples = run.generate([texts[index] for index in chosen], [*asked, f"batch={together * n}"])
         for place, index in enumerate(chosen):
             own = samples[place * n : (place + 1) * n]
             found[index] = [_translation(sample, settings) for sample in own]
