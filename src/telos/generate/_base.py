@@ -22,13 +22,13 @@ from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.tokenizer import Tokenizer
 
-__all__ = ["Decoder", "Precision", "check_settings", "generate"]
+__all__ = ["Decoder", "Precision", "begin", "check_settings", "generate"]
 
 Precision = Literal["float32", "bfloat16"]
 
 
 class Decoder(ABC):
-    """Makes all samples of a batch grow."""
+    """Makes all samples of a batch grow. Others can join it between two runs of the model, and leave it."""
 
     reads: ClassVar[frozenset[str]] = frozenset()
     """The tables of `GenerateSettings` that are for it and not for every decoder."""
@@ -41,13 +41,25 @@ class Decoder(ABC):
         objective: Objective | None,
         window: int,
     ) -> None:
-        self.network, self.tokenizer, self.rows = network, tokenizer, rows
+        self.network, self.tokenizer, self.rows = network, tokenizer, list(rows)
         self.objective, self.window = objective, window
         self.device = next(network.parameters()).device
 
     @abstractmethod
     def advance(self) -> None:
         """Run the model once: each row that is not finished gets nearer to it."""
+
+    def goes_with(self, other: "Decoder") -> bool:
+        """Whether the rows of another can grow beside these."""
+        return type(self) is type(other)
+
+    def join(self, other: "Decoder") -> None:
+        """The rows of another, which goes with this one and is used no more, grow on here behind these."""
+        self.rows += other.rows
+
+    def keep(self, chosen: Sequence[int]) -> None:
+        """Only these rows, by their numbers, grow on; the places of the others are free."""
+        self.rows = [self.rows[index] for index in chosen]
 
 
 def generate(
@@ -79,20 +91,52 @@ def generate(
     Raises:
         ConfigError: the objective fills no gaps, or a setting is for another decoder.
     """
+    if not prompts:
+        return []
+    growing = begin(
+        network,
+        tokenizer,
+        prompts,
+        settings,
+        seed=seed,
+        stream=stream,
+        objective=objective,
+        window=window,
+        decoder=decoder,
+    )
+    with network.at_rest(), _autocast(growing.device, precision):
+        while any(not row.finished for row in growing.rows):
+            growing.advance()
+    return [row.sample() for row in growing.rows]
+
+
+def begin(
+    network: Network,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str | Gap],
+    settings: GenerateSettings | None = None,
+    *,
+    seed: int = 0,
+    stream: OnText | None = None,
+    objective: Objective | None = None,
+    window: int = 0,
+    decoder: str = "",
+) -> Decoder:
+    """What `generate` lets grow, before the model has run: for whoever advances it on his own, between other
+    things (`network.at_rest` is then his to see to). There is at least one prompt.
+
+    Raises:
+        ConfigError: as of `generate`.
+        DataError: a prompt is no text.
+    """
     settings = settings or GenerateSettings()
     rows = rows_for(prompts, tokenizer, objective, settings, seed, stream)
-    if not rows:
-        return []
     found = {_decoder(row, objective) for row in rows}
     if len(found) > 1:
         raise ConfigError("gaps and texts to go on from need different decoders here: give them apart.")
     decoder = decoder or found.pop()
     check_settings(settings, decoder)
-    growing = find(decoders, decoder, Decoder)(network, tokenizer, rows, objective, window)
-    with network.at_rest(), _autocast(growing.device, precision):
-        while any(not row.finished for row in rows):
-            growing.advance()
-    return [row.sample() for row in rows]
+    return find(decoders, decoder, Decoder)(network, tokenizer, rows, objective, window)
 
 
 def _decoder(row: Row, objective: Objective | None) -> str:

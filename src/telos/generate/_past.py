@@ -2,6 +2,10 @@
 
 Where a model has no places left, its row goes on from the last half window: the tokens before that are
 forgotten, and positions begin at 0 again, as in training they do in each window of a long document.
+
+Rows that join have been read on their own; their state is then laid beside that of the others
+(`generate/_state.py`). As rows come and go, a cache fills with places that no row sees any more: where it has
+twice as many as the window, all rows are read once more.
 """
 
 from collections.abc import Sequence
@@ -15,6 +19,7 @@ from telos.batch import Rows, Side
 from telos.errors import ConfigError
 from telos.generate._base import Decoder
 from telos.generate._rows import Gap, Row
+from telos.generate._state import beside, chosen_rows
 
 __all__ = ["Part", "Past", "padded"]
 
@@ -27,8 +32,8 @@ class Past(Decoder):
         self.starts = [0] * len(self.rows)
         self.read = [0] * len(self.rows)
         self.state: Any = None
-        sources = [row.source for row in self.rows]
-        self.source = _sources(sources, self.window, self.tokenizer.pad, self.device)
+        self.places = 0
+        """How many places of each row the state was made from, those included that no row sees."""
         for row in self.rows:
             if isinstance(row.prompt, Gap) and self.window:
                 row.length = min(row.length, self._room(row))
@@ -49,17 +54,53 @@ class Past(Decoder):
 
     def logits(self) -> list[NDArray[np.float64]]:
         """The logits (outputs,) of each row's next token, in float64; of a finished row they mean nothing."""
-        if self.slide():
-            self.state, self.read = None, list(self.starts)
-        source = self.source if self.state is None else None
+        self.make_room()
         parts = [self.part(*each) for each in zip(self.rows, self.starts, self.read, strict=True)]
-        going = torch.full((len(parts),), self.state is not None, device=self.device)
-        rows = padded(parts, self.tokenizer.pad, self.device)
-        hidden, self.state = self.network.encode(rows, source, self.state, going)
+        hidden = self.encode(parts)
         self.read = [read + len(part.ids) for read, part in zip(self.read, parts, strict=True)]
         last = torch.tensor([max(len(part.ids) - 1, 0) for part in parts], device=self.device)
         said = self.network.logits(hidden[torch.arange(len(parts), device=self.device), last])
         return list(said.cpu().double().numpy())
+
+    def encode(self, parts: Sequence["Part"]) -> torch.Tensor:
+        """Hidden states (rows, places, width) of one part of each row, which the state holds afterwards."""
+        sources = [row.source for row in self.rows]
+        source = None if self.state is not None else _sources(sources, self.window, self.tokenizer.pad, self.device)
+        going = torch.full((len(parts),), self.state is not None, device=self.device)
+        rows = padded(parts, self.tokenizer.pad, self.device)
+        self.places = rows.shape[1] + (0 if self.state is None else self.places)
+        hidden, self.state = self.network.encode(rows, source, self.state, going)
+        return hidden
+
+    def make_room(self) -> None:
+        """All rows are read once more where one has slid, or most of what the state holds is seen by none."""
+        slid = self.slide()
+        if slid or (self.window and self.places >= 2 * self.window):
+            self.forget()
+
+    def forget(self) -> None:
+        """All rows are read once more."""
+        self.state, self.read, self.places = None, list(self.starts), 0
+
+    def goes_with(self, other: Decoder) -> bool:
+        """Rows with a source and rows without one keep different things."""
+        return super().goes_with(other) and has_source(self.rows) == has_source(other.rows)
+
+    def join(self, other: Decoder) -> None:
+        assert isinstance(other, Past)
+        super().join(other)
+        self.starts += other.starts
+        if self.state is None or other.state is None:
+            self.forget()
+            return
+        self.state, self.read = beside(self.state, other.state), self.read + other.read
+        self.places = max(self.places, other.places)
+
+    def keep(self, chosen: Sequence[int]) -> None:
+        super().keep(chosen)
+        self.starts, self.read = ([each[index] for index in chosen] for each in (self.starts, self.read))
+        if self.state is not None:
+            self.state = chosen_rows(self.state, torch.tensor(chosen, dtype=torch.int64, device=self.device))
 
     def part(self, row: Row, start: int, read: int) -> "Part":
         """What the state does not hold yet; nothing of a finished row."""
@@ -83,6 +124,11 @@ class Part(NamedTuple):
     ids: Sequence[int] | NDArray[np.int64]
     positions: NDArray[np.int64]
     order: NDArray[np.int64]
+
+
+def has_source(rows: Sequence[Row]) -> bool:
+    """Whether there is something that is read before anything is said."""
+    return any(row.source for row in rows)
 
 
 def _sources(sources: Sequence[Side | None], window: int, pad: int, device: torch.device) -> Rows | None:

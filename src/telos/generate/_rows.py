@@ -156,6 +156,10 @@ class Row:
         self.given = len(self.ids)
         self.finished: Literal["", "end", "stop", "length"] = ""
         self.logprob = 0.0
+        self.logprobs: list[float] = []
+        """Of each drawn token."""
+        self.noted, self.likely = 0, list[list[tuple[int, float]]]()
+        """How many of the most probable tokens are noted for each that is drawn, and these with their log q."""
         self.words = Words(_stream_after(tokenizer, self.ids), settings.stop, emit)
 
     def places(self, start: int, read: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -171,11 +175,16 @@ class Row:
     def take(self, logits: NDArray[np.float64]) -> None:
         """Draw the next token from logits (outputs,), and end where it says so."""
         drawn = draw(allowed(logits, self.size, self.forbidden), self.settings, self.random)
-        self.add(drawn, float(logits[drawn] - log_sum_exp(logits)))
+        total = log_sum_exp(logits)
+        if self.noted:
+            first = np.argsort(-logits[: self.size], kind="stable")[: self.noted].tolist()
+            self.likely.append([(token, float(logits[token] - total)) for token in first])
+        self.add(drawn, float(logits[drawn] - total))
 
     def add(self, token: int, logprob: float) -> None:
         """One more token, of which the model said this, and end where it says so."""
         self.logprob += logprob
+        self.logprobs.append(logprob)
         self.ids.append(token)
         if token in self.ends:
             self._finish("end")

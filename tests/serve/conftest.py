@@ -1,0 +1,42 @@
+"""Runs that are trained once, and a server that all tests of a session may ask."""
+
+from collections.abc import Iterator
+
+import httpx
+import openai
+import pytest
+
+from telos.run import Run
+from telos.serve.chat import FILE
+from telos.serve.server import Server
+from tests.serve.world import serving, train
+
+TEMPLATE = """{% for message in messages %}{{ message.role }}: {{ message.content }}
+{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"""
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """A causal decoder with a chat template, a masked encoder, and a GRU."""
+    trained = train(tmp_path_factory.mktemp("serve"))
+    (trained["decoder"].folder / FILE).write_text(TEMPLATE, encoding="utf-8")
+    return trained
+
+
+@pytest.fixture(scope="session")
+def server(runs: dict[str, Run]) -> Iterator[Server]:
+    with serving(*(run.folder for run in runs.values())) as started:
+        yield started
+
+
+@pytest.fixture
+def http(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.address, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client, as it comes."""
+    with openai.OpenAI(base_url=f"{server.address}/v1", api_key="none", max_retries=0) as made:
+        yield made
