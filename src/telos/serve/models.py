@@ -18,7 +18,7 @@ from telos.generate._rows import Gap, OnText
 from telos.generate._settings import GenerateSettings
 from telos.opened import Run, open_run
 from telos.serve import tasks
-from telos.serve.chat import Template, template_of
+from telos.serve.chat import FILE, Template, template_of
 from telos.serve.mail import Mail
 from telos.serve.metrics import ModelMeter
 from telos.serve.refusals import Refused, unable
@@ -31,7 +31,7 @@ __all__ = ["Served"]
 DOING = {
     "complete": "write",
     "infill": "fill gaps",
-    "chat": "chat (there is no chat_template.jinja in its folder)",
+    "chat": f"chat (there is no {FILE} in its folder)",
     "score": "score texts",
     "embed": "embed texts",
     "translate": "translate",
