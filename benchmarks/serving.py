@@ -7,10 +7,10 @@ A server is started as a process, `telos serve`, once with rows that share runs 
 asks for a streamed completion, reads it to its end, and asks for the next. Told are requests and tokens a
 second, and the 50th and 99th percentile of the time to the first piece of text and to the last.
 
-The soak asks `--soak` requests of 32 clients, each one of 64 kinds: a prompt and a seed of its own, whose text
-the run has said before, alone and without a server. Every answer is compared with it: an answer that holds
-anything of another request's cannot be equal. An answer that differs is asked for again alone, so that what a
-last bit decides is told from what comes of another.
+The soak asks `--soak` requests of 32 clients, each one of 64 kinds: a prompt and a seed of its own, whose
+text the run has said before, alone and without a server. Every answer is compared with it: an answer that
+holds anything of another request's cannot be equal. An answer that differs is asked for again alone, so that
+what a last bit decides is told from what comes of another.
 
 Without a RUN, a decoder of 5 million parameters is trained for some steps on Python's standard library: how
 fast text is made does not depend on how good it is. The result is written into results/.
@@ -254,11 +254,16 @@ def _model(run: Path) -> dict[str, Any]:
 
 def _settings(chosen: argparse.Namespace) -> dict[str, Any]:
     kept = ("clients", "seconds", "rounds", "tokens", "soak", "soak_tokens", "quick")
-    return {**{name: getattr(chosen, name) for name in kept}, "threads": os.environ.get("OMP_NUM_THREADS", "")}
+    return {
+        **{name: getattr(chosen, name) for name in kept},
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+    }
 
 
 def _chosen() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", nargs="?", type=Path)
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=20.0, help="of each round")

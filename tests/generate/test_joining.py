@@ -111,7 +111,9 @@ def test_rows_with_and_without_a_source_do_not_meet(tokenizer: Tokenizer) -> Non
     causal = begin(network, tokenizer, ["a"], SETTINGS, objective=Causal(), window=WINDOW)
     other = begin(network, tokenizer, ["b"], SETTINGS, objective=Causal(), window=WINDOW)
     assert causal.goes_with(other)
-    source = begin(network, tokenizer, ["b"], SETTINGS, objective=Span(marks=0), window=WINDOW, decoder="left_to_right")
+    source = begin(
+        network, tokenizer, ["b"], SETTINGS, objective=Span(marks=0), window=WINDOW, decoder="left_to_right"
+    )
     assert not causal.goes_with(source)
     masked = begin(network, tokenizer, ["b"], SETTINGS, objective=Masked(), window=WINDOW)
     assert not causal.goes_with(masked)
@@ -129,7 +131,9 @@ def test_a_cache_does_not_grow_as_rows_come_and_go(tokenizer: Tokenizer) -> None
             running.advance()
             widest = max(widest, running.state.seen.shape[1])
             if step % 3 == 0:
-                new = begin(network, tokenizer, [f"{step}"], short, seed=step, objective=Causal(), window=WINDOW)
+                new = begin(
+                    network, tokenizer, [f"{step}"], short, seed=step, objective=Causal(), window=WINDOW
+                )
                 new.advance()
                 running.join(new)
             running.keep([i for i, row in enumerate(running.rows) if not row.finished])

@@ -63,7 +63,9 @@ def test_the_key_is_nowhere_in_what_is_said(runs: dict[str, Run], caplog: pytest
     assert KEY not in "".join(said) + caplog.text
 
 
-@pytest.mark.parametrize("name", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.", ""])
+@pytest.mark.parametrize(
+    "name", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.", ""]
+)
 def test_a_name_that_was_made_to_point_here_is_refused(server: Server, name: str) -> None:
     """Trap 75: DNS rebinding. The browser believes the page's own server to be at this address."""
     said = raw(server.address, f"GET /v1/models HTTP/1.1\r\nhost: {name}\r\n\r\n".encode())
@@ -95,7 +97,16 @@ def test_every_answer_forbids_what_no_page_of_ours_needs(http: httpx.Client) -> 
         assert not headers["content-type"].startswith("text/html")
 
 
-PATHS = ["../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e", "decoder%00", "/etc", "decoder/../gru", ".", "é"]
+PATHS = [
+    "../../etc/passwd",
+    "..%2f..%2fetc%2fpasswd",
+    "%2e%2e",
+    "decoder%00",
+    "/etc",
+    "decoder/../gru",
+    ".",
+    "é",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -115,7 +126,8 @@ def test_runs_are_listed_and_their_logs_can_be_followed(
     listed = http.get("/v1/runs").json()["data"]
     assert [run["id"] for run in listed] == ["decoder", "encoder", "gru"]
     assert listed[1] == {
-        "id": "encoder", "name": "encoder", "finished": True, "step": 12, "objective": "masked", "model": "encoder"
+        "id": "encoder", "name": "encoder", "finished": True, "step": 12,
+        "objective": "masked", "model": "encoder",
     }  # fmt: skip
     whole = http.get("/v1/runs/gru/metrics").json()
     log = (runs["gru"].folder / "metrics.jsonl").read_text().splitlines()
@@ -140,7 +152,14 @@ def test_a_log_that_is_being_written_is_read_to_its_last_whole_line(tmp_path: Pa
     found = Runs([tmp_path])
     assert found.metrics("live", 0) == {"lines": [{"step": 1, "loss": None}, {"step": 2}], "next": 3}
     (listed,) = found.listed()
-    assert listed == {"id": "live", "name": "live", "finished": False, "step": 2, "objective": "causal", "model": "gru"}
+    assert listed == {
+        "id": "live",
+        "name": "live",
+        "finished": False,
+        "step": 2,
+        "objective": "causal",
+        "model": "gru",
+    }
     with (run / "metrics.jsonl").open("a") as file:
         file.write('ss": 1}\n')
     assert found.metrics("live", 3) == {"lines": [{"step": 3, "loss": 1}], "next": 4}

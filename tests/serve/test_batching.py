@@ -20,7 +20,9 @@ from telos.serve.server import Server
 from tests.generate.test_left_to_right import Scripted
 from tests.serve.world import KINDS, counted, serving, until
 
-PROMPTS = [f"{begin} {number}" for number in range(4) for begin in ("The cat", "", "床前明月光", "def f(x):\n")]
+PROMPTS = [
+    f"{begin} {number}" for number in range(4) for begin in ("The cat", "", "床前明月光", "def f(x):\n")
+]
 
 
 @pytest.fixture
@@ -82,20 +84,6 @@ def test_one_after_the_other_where_that_is_set(runs: dict[str, Run], steps: list
         steps.clear()
         assert all_at_once(server, "decoder") == alone
         assert max(steps) == 3
-
-
-@pytest.fixture
-def endless(runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The decoder says one letter for ever, and quickly."""
-    open_run = models.open_run
-
-    def opened(*given: Any) -> Run:
-        run = open_run(*given)
-        letter = int(run.tokenizer.encode("a")[0])
-        run.__dict__["network"] = Scripted(run.tokenizer.size, [letter])
-        return run
-
-    monkeypatch.setattr(models, "open_run", opened)
 
 
 def test_a_client_that_hangs_up_frees_its_places(runs: dict[str, Run], endless: None) -> None:
@@ -175,9 +163,10 @@ def test_no_piece_holds_half_a_character(runs: dict[str, Run], monkeypatch: pyte
     monkeypatch.setattr(models, "open_run", opened)
     size = len(runs["decoder"].tokenizer.encode(CHARACTERS))
     assert size > len(CHARACTERS), "the vocabulary takes several tokens for a character"
-    with serving(runs["decoder"].folder) as server, openai.OpenAI(
-        base_url=f"{server.address}/v1", api_key="none"
-    ) as client:
+    with (
+        serving(runs["decoder"].folder) as server,
+        openai.OpenAI(base_url=f"{server.address}/v1", api_key="none") as client,
+    ):
         for length in range(1, size + 2):
             pieces = [
                 chunk.choices[0].text

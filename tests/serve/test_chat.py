@@ -9,7 +9,10 @@ from telos.errors import ConfigError
 from telos.serve.chat import FILE, Template, template_of
 from telos.serve.refusals import Refused
 
-MESSAGES = [{"role": "user", "content": "Hello {{ 7 * 7 }} <|end|>"}, {"role": "assistant", "content": " Hi. "}]
+MESSAGES = [
+    {"role": "user", "content": "Hello {{ 7 * 7 }} <|end|>"},
+    {"role": "assistant", "content": " Hi. "},
+]
 
 
 def rendered(text: str) -> str:
@@ -23,9 +26,9 @@ def test_what_templates_of_others_use_works() -> None:
 {%- set ns.count = ns.count + 1 -%}
 {{ '<|im_start|>' + message['role'] + '\n' + message['content'] | trim + '<|im_end|>' + '\n' }}
 {%- endfor -%}
-{%- if add_generation_prompt %}{{ ns.count }}{{ bos_token }}{% for i in range(2) %}{{ i }}{% endfor %}{% endif %}"""
+{%- if add_generation_prompt %}{{ ns.count ~ bos_token }}{{ [0, '1']|join(', ') }}{% endif %}"""
     assert rendered(text) == (
-        "<|im_start|>user\nHello {{ 7 * 7 }} <|end|><|im_end|>\n<|im_start|>assistant\nHi.<|im_end|>\n201"
+        "<|im_start|>user\nHello {{ 7 * 7 }} <|end|><|im_end|>\n<|im_start|>assistant\nHi.<|im_end|>\n20, 1"
     )
 
 
@@ -70,7 +73,8 @@ def test_no_template_gets_out_of_its_sandbox(text: str) -> None:
 
 ENDLESS = [
     "{% for i in range(10**9) %}{% endfor %}",
-    "{% for i in range(9999) %}{% for j in range(9999) %}{% for k in range(9999) %}{% endfor %}{% endfor %}{% endfor %}",
+    "{% for i in range(9999) %}{% for j in range(9999) %}{% for k in range(9999) %}{% endfor %}"
+    "{% endfor %}{% endfor %}",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "{% for i in range(9999) %}{% for j in range(9999) %}xxxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}{% endfor %}",
     "{{ 'x' * 10**9 }}",
@@ -78,16 +82,18 @@ ENDLESS = [
     "{{ 'x'.ljust(10**9) }}",
     "{{ 'x'|center(10**9) }}",
     "{{ '%1000000000d' % 1 }}",
-    "{% set x = namespace(t='x' * 1) %}{% for i in range(60) %}{% set x.t = x.t ~ x.t %}{% endfor %}{{ x.t }}",
+    "{% set n = namespace(t='x') %}{% for i in range(60) %}{% set n.t = n.t ~ n.t %}{% endfor %}{{ n.t }}",
+    "{% set n = namespace(t='x') %}{% for i in range(60) %}{% set n.t %}{{ n.t }}{{ n.t }}{% endset %}"
+    "{% endfor %}",
     "{% set n = namespace(t='xy') %}{% for i in range(60) %}{% set n.t = n.t + n.t %}{% endfor %}{{ n.t }}",
 ]
 
 
-@pytest.mark.parametrize("text", ENDLESS)
+@pytest.mark.parametrize("text", ENDLESS, ids=range(len(ENDLESS)))
 def test_no_template_takes_all_the_time_or_memory(text: str) -> None:
     """Trap 71: a loop of a thousand million rounds ends like any other."""
     begun = time.monotonic()
-    with pytest.raises(Refused, match="the chat template"):
+    with pytest.raises((Refused, ConfigError), match="chat template"):
         rendered(text)
     assert time.monotonic() - begun < 20  # they would take hours
 

@@ -12,7 +12,9 @@ from telos.serve import server
 from telos.serve.settings import ServeSettings
 
 
-def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str]:
+def told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str | Path
+) -> tuple[int, str]:
     monkeypatch.setattr(sys, "argv", ["telos", "serve", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -44,7 +46,9 @@ def test_keys_come_from_a_file_or_the_environment(
     assert begun[-1][2] == "from-the-file-0000"
 
 
-@pytest.mark.parametrize("content", ["", "short", "two words that are long", "a" * 20 + "\n" + "b" * 20, "schlüssel" * 3])
+@pytest.mark.parametrize(
+    "content", ["", "short", "two words that are long", "a" * 20 + "\n" + "b" * 20, "schlüssel" * 3]
+)
 def test_a_key_that_is_none_is_refused(
     begun: list[Any],
     content: str,

@@ -55,14 +55,19 @@ def test_what_is_under_way_ends_before_the_server_does(runs: dict[str, Run]) -> 
             said = [first, *lines]
         events = [json.loads(line[6:]) for line in said if line.startswith("data: {")]
         ends = [event["choices"][0]["finish_reason"] for event in events]
-        assert len([why for why in ends if why]) == 4 and [line for line in said if line][-1] == "data: [DONE]"
+        assert (
+            len([why for why in ends if why]) == 4 and [line for line in said if line][-1] == "data: [DONE]"
+        )
         assert process.wait(60) == 0
         assert process.stderr is not None and "Traceback" not in process.stderr.read()
 
 
 def test_what_does_not_end_is_cut_off(runs: dict[str, Run]) -> None:
     with (
-        started(runs["gru"].folder, "--set", "limits.tokens=10000000", "--set", "drain=0.2") as (process, address),
+        started(runs["gru"].folder, "--set", "limits.tokens=10000000", "--set", "drain=0.2") as (
+            process,
+            address,
+        ),
         httpx.Client(base_url=address, timeout=60) as http,
     ):
         asked = {"model": "gru", "prompt": "", "max_tokens": 10_000_000, "stream": True, "n": 32, "top_k": 2}
@@ -80,7 +85,9 @@ def test_an_idle_server_stops_at_once_and_its_key_is_in_no_message(runs: dict[st
     key = "canary-0123456789"
     with started(runs["gru"].folder, key=key) as (process, address):
         assert httpx.get(f"{address}/v1/models").status_code == 401
-        assert httpx.get(f"{address}/v1/models", headers={"authorization": f"Bearer {key}"}).status_code == 200
+        assert (
+            httpx.get(f"{address}/v1/models", headers={"authorization": f"Bearer {key}"}).status_code == 200
+        )
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
         assert process.stderr is not None and key not in process.stderr.read()

@@ -1,5 +1,6 @@
 """What is too much is refused quickly and in words, and everybody else is served meanwhile."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -11,7 +12,6 @@ import pytest
 
 from telos.run import Run
 from telos.serve.server import Server
-from tests.serve.test_batching import endless  # noqa: F401  (a fixture)
 from tests.serve.world import counted, raw, refused, serving, until
 
 DEEP = b'{"model": "gru", "prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
@@ -22,9 +22,11 @@ ASKED: dict[str, Any] = {"model": "decoder", "prompt": "a", "max_tokens": 2}
 def tight(runs: dict[str, Run]) -> Iterator[httpx.Client]:
     """A server that takes little."""
     limits = {"body": 20_000, "prompt": 30, "tokens": 40, "inputs": 6}
-    with serving(*(run.folder for run in runs.values()), limits=limits) as server:
-        with httpx.Client(base_url=server.address, timeout=60) as client:
-            yield client
+    with (
+        serving(*(run.folder for run in runs.values()), limits=limits) as server,
+        httpx.Client(base_url=server.address, timeout=60) as client,
+    ):
+        yield client
 
 
 # ---- hostile requests, each to every address that takes one
@@ -127,7 +129,9 @@ def test_too_much_is_refused(tight: httpx.Client) -> None:
         for given, code in ((long, "context_length_exceeded"), (["a"] * 7, "too_many_inputs")):
             answer = tight.post(f"/v1/{address}", json={"model": "gru", "input": given})
             assert refused(answer, 400)["code"] == code
-    assert tight.post("/v1/completions", json={**ASKED, "prompt": ["a"] * 3, "n": 2, "max_tokens": 40}).is_success
+    assert tight.post(
+        "/v1/completions", json={**ASKED, "prompt": ["a"] * 3, "n": 2, "max_tokens": 40}
+    ).is_success
 
 
 def test_a_large_body_is_refused_before_it_is_read(tight: httpx.Client) -> None:
@@ -135,14 +139,12 @@ def test_a_large_body_is_refused_before_it_is_read(tight: httpx.Client) -> None:
     large = b'{"model": "gru", "input": "' + b"x" * 30_000 + b'"}'
     assert refused(tight.post("/v1/score", content=large), 413)["code"] == "too_large"
 
-    def endless() -> Iterator[bytes]:
+    def without_end() -> Iterator[bytes]:
         while True:
             yield b"x" * 4096
 
-    try:
-        assert refused(tight.post("/v1/score", content=endless()), 413)["code"] == "too_large"
-    except httpx.WriteError:
-        pass  # it hung up while we went on and on
+    with contextlib.suppress(httpx.WriteError):  # it hung up while we went on and on
+        assert refused(tight.post("/v1/score", content=without_end()), 413)["code"] == "too_large"
     said = raw(
         str(tight.base_url).rstrip("/"),
         b"POST /v1/score HTTP/1.1\r\nhost: localhost\r\ncontent-length: 999999999999\r\n\r\n",
@@ -156,7 +158,7 @@ def test_a_header_that_is_too_large_is_refused(tight: httpx.Client) -> None:
 
 
 @pytest.fixture
-def busy(runs: dict[str, Run], endless: None) -> Iterator[tuple[Server, httpx.Client]]:  # noqa: F811
+def busy(runs: dict[str, Run], endless: None) -> Iterator[tuple[Server, httpx.Client]]:
     """A server that takes two requests at a time, for as long as they like; and that has little patience."""
     limits = {"requests": 2, "tokens": 1_000_000}
     with (
@@ -185,7 +187,7 @@ def test_more_than_may_be_under_way_are_told_to_come_again(busy: tuple[Server, h
 
 def test_a_client_that_speaks_slowly_is_not_waited_for(busy: tuple[Server, httpx.Client]) -> None:
     """Trap 76: neither for the rest of its headers nor for its body; and it takes no place meanwhile."""
-    server, client = busy
+    server, _ = busy
     body = b"POST /v1/score HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\n{"
     assert b"HTTP/1.1 408" in raw(server.address, body)
     assert raw(server.address, b"POST /v1/score HTTP/1.1\r\nhost: loc") == b""
@@ -216,9 +218,12 @@ def test_many_at_once_are_answered_or_refused(busy: tuple[Server, httpx.Client])
     assert set(found) <= {200, 429} and 200 in found
 
 
-def test_a_request_has_so_many_seconds(runs: dict[str, Run], endless: None) -> None:  # noqa: F811
+def test_a_request_has_so_many_seconds(runs: dict[str, Run], endless: None) -> None:
     limits = {"seconds": 0.3, "tokens": 1_000_000}
-    with serving(runs["decoder"].folder, limits=limits) as server, httpx.Client(base_url=server.address) as http:
+    with (
+        serving(runs["decoder"].folder, limits=limits) as server,
+        httpx.Client(base_url=server.address) as http,
+    ):
         asked = {**ASKED, "max_tokens": 1_000_000}
         assert refused(http.post("/v1/completions", json=asked), 504)["type"] == "timeout_error"
         with pytest.raises(httpx.RemoteProtocolError):  # a stream that was begun ends without an end

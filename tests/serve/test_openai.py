@@ -52,7 +52,9 @@ def test_completions_are_what_the_run_says(client: openai.OpenAI, runs: dict[str
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_stream_says_the_same_piece_by_piece(client: openai.OpenAI, runs: dict[str, Run], name: str) -> None:
+def test_a_stream_says_the_same_piece_by_piece(
+    client: openai.OpenAI, runs: dict[str, Run], name: str
+) -> None:
     wanted = runs[name].generate(PROMPTS, ["length=9"], seed=6)
     stream = client.completions.create(
         model=name, prompt=PROMPTS, max_tokens=9, seed=6, stream=True, stream_options={"include_usage": True}
@@ -90,7 +92,9 @@ def test_a_stop_string_ends_a_text(client: openai.OpenAI, runs: dict[str, Run]) 
 
 
 def test_without_a_seed_no_two_answers_are_alike(client: openai.OpenAI) -> None:
-    texts = {client.completions.create(model="decoder", prompt="", max_tokens=20).choices[0].text for _ in "123"}
+    texts = {
+        client.completions.create(model="decoder", prompt="", max_tokens=20).choices[0].text for _ in "123"
+    }
     assert len(texts) > 1
 
 
@@ -98,7 +102,9 @@ def test_the_prompt_is_echoed_where_that_is_asked(client: openai.OpenAI) -> None
     asked: dict[str, Any] = {"model": "gru", "prompt": ["ab", "cd"], "n": 2, "max_tokens": 4, "seed": 1}
     plain = client.completions.create(**asked).choices
     echoed = client.completions.create(**asked, echo=True).choices
-    assert [c.text for c in echoed] == [p + c.text for p, c in zip(("ab", "ab", "cd", "cd"), plain, strict=True)]
+    assert [c.text for c in echoed] == [
+        p + c.text for p, c in zip(("ab", "ab", "cd", "cd"), plain, strict=True)
+    ]
     streamed = dict.fromkeys(range(4), "")
     for chunk in client.completions.create(**asked, echo=True, stream=True):
         streamed[chunk.choices[0].index] += chunk.choices[0].text
@@ -141,9 +147,7 @@ def test_chat_goes_on_from_the_template(client: openai.OpenAI, runs: dict[str, R
     assert answer.choices[0].message.content == wanted.text
     assert answer.choices[0].message.role == "assistant" and answer.object == "chat.completion"
     streamed = list(
-        client.chat.completions.create(
-            model="decoder", messages=MESSAGES, max_tokens=7, seed=3, stream=True
-        )
+        client.chat.completions.create(model="decoder", messages=MESSAGES, max_tokens=7, seed=3, stream=True)
     )
     assert streamed[0].choices[0].delta.role == "assistant"
     assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == wanted.text

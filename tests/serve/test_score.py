@@ -9,6 +9,7 @@ import pytest
 
 from telos.evaluate.texts import Judge, text_of
 from telos.run import Run
+from tests.generate.oracle import next_logits
 from tests.serve.world import KINDS, refused
 
 TEXTS = ["The cat sat on the mat.", "床前明月光，疑是地上霜 🙂🙂", "a", "x" * 200]
@@ -25,9 +26,7 @@ def score(http: httpx.Client, name: str, **more: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", KINDS)
 def test_tokens_add_up_to_the_score_of_the_text(http: httpx.Client, runs: dict[str, Run], name: str) -> None:
     run = runs[name]
-    judge = Judge(
-        run.network, run.recipe.objective, run.tokenizer, window=48, gives=run.recipe.model.gives
-    )
+    judge = Judge(run.network, run.recipe.objective, run.tokenizer, window=48, gives=run.recipe.model.gives)
     wanted = judge.score([text_of(text, run.tokenizer) for text in TEXTS]).nats
     found = score(http, name)
     assert [each["index"] for each in found] == [0, 1, 2, 3]
@@ -36,6 +35,19 @@ def test_tokens_add_up_to_the_score_of_the_text(http: httpx.Client, runs: dict[s
         assert each["nats"] == pytest.approx(nats, abs=1e-3)
         assert math.fsum(token["nats"] for token in each["tokens"]) == pytest.approx(nats, abs=1e-3)
         assert each["bits_per_byte"] == pytest.approx(nats / math.log(2) / len(text.encode()), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["decoder", "gru"])
+def test_each_token_costs_what_the_model_says_of_it(
+    http: httpx.Client, runs: dict[str, Run], name: str
+) -> None:
+    """From left to right, after what stands before it: a full forward pass for each."""
+    run = runs[name]
+    for text, each in list(zip(TEXTS, score(http, name), strict=True))[:3]:
+        ids = [run.tokenizer.begin, *run.tokenizer.encode(text).tolist()]
+        for place, token in enumerate(each["tokens"]):
+            said = next_logits(run.network, ids[: place + 1]).log_softmax(-1)
+            assert token["nats"] == pytest.approx(-float(said[token["id"]]), abs=1e-3)
 
 
 @pytest.mark.parametrize("name", KINDS)

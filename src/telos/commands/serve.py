@@ -16,9 +16,7 @@ KEY = "TELOS_API_KEY"
 
 
 def serve(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, such as runs/demo.")
-    ],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, such as runs/demo.")],
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes any that is free.")] = 8000,
     key_file: Annotated[
@@ -61,8 +59,8 @@ def _checked(text: str, source: str) -> str:
     key = text.strip()
     if len(key) < 16 or not key.isascii() or any(mark.isspace() for mark in key):
         raise ConfigError(
-            f"{source}: a key is one line of at least 16 letters, digits and marks, without blanks. Make one: "
-            "openssl rand -hex 32"
+            f"{source}: a key is one line of at least 16 letters, digits and marks, without blanks. Make "
+            "one by: openssl rand -hex 32"
         )
     return key
 

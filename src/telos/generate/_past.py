@@ -65,7 +65,11 @@ class Past(Decoder):
     def encode(self, parts: Sequence["Part"]) -> torch.Tensor:
         """Hidden states (rows, places, width) of one part of each row, which the state holds afterwards."""
         sources = [row.source for row in self.rows]
-        source = None if self.state is not None else _sources(sources, self.window, self.tokenizer.pad, self.device)
+        source = (
+            None
+            if self.state is not None
+            else _sources(sources, self.window, self.tokenizer.pad, self.device)
+        )
         going = torch.full((len(parts),), self.state is not None, device=self.device)
         rows = padded(parts, self.tokenizer.pad, self.device)
         self.places = rows.shape[1] + (0 if self.state is None else self.places)

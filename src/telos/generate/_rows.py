@@ -159,7 +159,7 @@ class Row:
         self.logprobs: list[float] = []
         """Of each drawn token."""
         self.noted, self.likely = 0, list[list[tuple[int, float]]]()
-        """How many of the most probable tokens are noted for each that is drawn, and these with their log q."""
+        """How many of the most probable tokens are noted at each place, and these with their log q."""
         self.words = Words(_stream_after(tokenizer, self.ids), settings.stop, emit)
 
     def places(self, start: int, read: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

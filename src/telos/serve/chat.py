@@ -16,7 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, final
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
@@ -31,15 +32,45 @@ LONGEST = 1 << 20
 SECONDS = 1.0
 
 
+class _TooMuch(Exception):
+    """Of time, or of text."""
+
+
+def _limited(pieces: Iterable[str]) -> str:
+    """The pieces as one text."""
+    said, size = [], 0
+    for piece in pieces:
+        said.append(piece)
+        size += len(piece)
+        if size > LONGEST:
+            raise _TooMuch
+    return "".join(said)
+
+
+class _Code(CodeGenerator):
+    """Writes `a ~ b` so that it is limited as all texts are."""
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        self.write("environment.concat(map(str, (")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write(")))")
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Also, no single operation makes much of little, which no time limit could stop."""
 
+    code_generator_class = _Code
+    concat = staticmethod(_limited)
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Sums and products of numbers, and short sums of texts and lists."""
         numbers = all(isinstance(value, int | float) and abs(value) <= LONGEST for value in (left, right))
-        short = operator == "+" and all(isinstance(v, str | list) and len(v) <= LONGEST for v in (left, right))
+        short = operator == "+" and all(
+            isinstance(v, str | list) and len(v) <= LONGEST for v in (left, right)
+        )
         if not short and not (numbers and operator != "**"):
             raise TemplateError(f"{operator} is not for these")
         return super().call_binop(context, operator, left, right)
@@ -67,6 +98,7 @@ class Template:
         environment.globals.clear()
         environment.globals.update(range=_range, raise_exception=_raise, namespace=Namespace)
         environment.filters = {name: f for name, f in environment.filters.items() if name not in _FILLING}
+        environment.filters["join"] = _join
         try:
             self._template = environment.from_string(text[: LONGEST + 1])
         except (TemplateError, RecursionError) as error:
@@ -82,7 +114,9 @@ class Template:
             with _Watch(SECONDS):
                 return _limited(self._template.generate(messages=list(messages), **_SAID))
         except _TooMuch:
-            raise Refused(400, "messages: the chat template makes too much of them.", param="messages") from None
+            raise Refused(
+                400, "messages: the chat template makes too much of them.", param="messages"
+            ) from None
         except Exception as error:  # whatever a template may do wrong
             what = f": {error}" if isinstance(error, TemplateError) else ""
             message = f"messages: the chat template does not take them{what}"
@@ -111,26 +145,17 @@ _SAID: dict[str, Any] = {"add_generation_prompt": True, "bos_token": "", "eos_to
 """What templates ask for beside the messages. Special tokens are not written: see above."""
 
 
-class _TooMuch(Exception):
-    """Of time, or of text."""
-
-
-def _limited(pieces: Iterable[str]) -> str:
-    said, size = [], 0
-    for piece in pieces:
-        said.append(piece)
-        size += len(piece)
-        if size > LONGEST:
-            raise _TooMuch
-    return "".join(said)
-
-
 def _range(*bounds: int) -> range:
-    """`range`, but for short ones only: what a loop costs is bounded by the time, what a list costs is not."""
+    """`range`, but for short ones only: the time bounds what a loop costs, and not what a list does."""
     found = range(*bounds)
     if len(found) > 10_000:
         raise TemplateError("range: too long")
     return found
+
+
+def _join(values: Iterable[Any], between: str = "") -> str:
+    """Jinja's filter, limited."""
+    return _limited(text for i, value in enumerate(values) for text in ((between if i else ""), str(value)))
 
 
 def _raise(message: str) -> None:
@@ -139,8 +164,8 @@ def _raise(message: str) -> None:
 
 
 class _Watch:
-    """Gives a template up after some time, however it spends it, or when it has made too long a text: each
-    line that it executes looks at the clock and at its values. Only the thread that renders is watched."""
+    """Gives a template up after some time, however it spends it: each line that it executes looks at the
+    clock. Only the thread that renders is watched."""
 
     def __init__(self, seconds: float) -> None:
         self._until = time.monotonic() + seconds
@@ -154,7 +179,6 @@ class _Watch:
         sys.settrace(self._before)
 
     def _look(self, frame: FrameType, what: str, argument: Any) -> Any:
-        long = any(isinstance(value, str) and len(value) > LONGEST for value in frame.f_locals.values())
-        if long or time.monotonic() > self._until:
+        if time.monotonic() > self._until:
             raise _TooMuch
         return self._look

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from telos.serve.refusals import Refused, failed, refusal
 from telos.serve.settings import ServeSettings
 
-__all__ = ["Counts", "Gate", "LOOPBACK"]
+__all__ = ["LOOPBACK", "Counts", "Gate"]
 
 log = logging.getLogger("telos.serve")
 

@@ -30,9 +30,7 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "telos_requests", "Answers.", ["endpoint", "status"], registry=self.registry
-        )
+        self._requests = Counter("telos_requests", "Answers.", ["endpoint", "status"], registry=self.registry)
         self._seconds = Histogram(
             "telos_request_seconds",
             "From the request to the end of its answer.",

@@ -86,5 +86,7 @@ def described(errors: Sequence[Any]) -> Refused:
 
 def _name(place: Sequence[str]) -> str:
     """Of a field, by its path: never anything that a client chose at length."""
-    parts = [part for part in place if "[" not in part and part not in ("str", "list", "int", "float", "bool")]
+    parts = [
+        part for part in place if "[" not in part and part not in ("str", "list", "int", "float", "bool")
+    ]
     return ".".join(parts)[:80].encode("ascii", "backslashreplace").decode()

@@ -41,12 +41,12 @@ class Runs:
         """
         folder = self._found().get(run)
         if folder is None:
-            raise Refused(404, "There is no such run in the folder of runs.", param="id", code="run_not_found")
-        lines, number = [], after
-        for number, line in _whole_lines(folder / "metrics.jsonl", after):
-            if (value := _parsed(line)) is not None:
-                lines.append(value)
-        return {"lines": lines, "next": number}
+            raise Refused(
+                404, "There is no such run in the folder of runs.", param="id", code="run_not_found"
+            )
+        read = list(_whole_lines(folder / "metrics.jsonl", after))
+        lines = [value for line in read if (value := _parsed(line)) is not None]
+        return {"lines": lines, "next": after + len(read)}
 
     def _found(self) -> dict[str, Path]:
         """Folders with a recipe, by name; links that lead elsewhere are not followed."""
@@ -96,21 +96,23 @@ def _last(path: Path) -> int | None:
             tail = file.read().splitlines()
     except OSError:
         return None
-    steps = (value.get("step") for line in reversed(tail) if (value := _parsed(line.decode("utf-8", "replace"))))
+    steps = (
+        value.get("step") for line in reversed(tail) if (value := _parsed(line.decode("utf-8", "replace")))
+    )
     return next((step for step in steps if isinstance(step, int)), None)
 
 
-def _whole_lines(path: Path, after: int) -> Iterable[tuple[int, str]]:
+def _whole_lines(path: Path, after: int) -> Iterable[str]:
     """Lines that have been written to their end, with the number of lines up to each."""
     try:
         file = path.open(encoding="utf-8", errors="replace", newline="\n")
     except OSError:
         return
     with file:
-        for number, line in enumerate(islice(file, after, after + LINES), after + 1):
+        for line in islice(file, after, after + LINES):
             if not line.endswith("\n"):
                 return
-            yield number, line
+            yield line
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

@@ -228,5 +228,9 @@ def listening(settings: ServeSettings) -> socket.socket:
     except socket.gaierror as error:
         raise ConfigError(f"host = {host!r}: there is no such address: {error.strerror}.") from None
     except OSError as error:
-        way = "Choose another port: --port 8001, or --port 0 for any." if error.errno == 98 else explained(error)
+        way = (
+            "Choose another port: --port 8001, or --port 0 for any."
+            if error.errno == 98
+            else explained(error)
+        )
         raise ConfigError(f"{host}:{port} cannot be listened at: {error.strerror}. {way}") from None
