@@ -76,12 +76,18 @@ def described(errors: Sequence[Any]) -> Refused:
     if error["type"] == "json_invalid":
         return Refused(400, "The request is not JSON. Send a JSON object.", code="invalid_json")
     name = _name(place)
+    if not name and error["type"] == "value_error":  # of several fields together
+        return Refused(400, f"{said(error)}.")
     if not name:
         return Refused(400, "Send a JSON object, with content-type: application/json.", code="invalid_json")
     if error["type"] == "extra_forbidden":
         return Refused(400, f"Unrecognized request argument supplied: {name}", param=name)
-    said = error["msg"].removeprefix("Value error, ")
-    return Refused(400, f"{name}: {said}.".replace("..", "."), param=name)
+    return Refused(400, f"{name}: {said(error)}.", param=name)
+
+
+def said(error: Any) -> str:
+    """What pydantic says of an error."""
+    return str(error["msg"]).removeprefix("Value error, ").rstrip(".")
 
 
 def _name(place: Sequence[str]) -> str:
