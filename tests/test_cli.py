@@ -25,6 +25,7 @@ COMMANDS = (
     "neighbours",
     "compare",
     "export",
+    "serve",
     "recipes",
     "doctor",
 )

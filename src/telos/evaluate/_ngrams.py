@@ -11,6 +11,7 @@ the hash, so that one part at a time is in memory.
 import json
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, final
 
@@ -130,7 +131,7 @@ def _parts(shards: Shards) -> Iterator[Places]:
     """Places of all runs, by (hash, place), a range of hashes after the other."""
     number = max(1, -(-len(shards.ids) // PART))
     edges = [(part << 64) // number for part in range(number + 1)]
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         values, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
         for value, place in _hashed(shards):
             mine = (value >= np.uint64(first)) & (value <= np.uint64(last - 1))

@@ -33,7 +33,7 @@ from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.tokenizer import Tokenizer
 
-__all__ = ["Judge", "Kind", "Text", "TextScores", "TextSettings", "kinds_of", "text_of"]
+__all__ = ["Judge", "Kind", "Text", "TextScores", "TextSettings", "TokenScores", "kinds_of", "text_of"]
 
 Kind = Literal["exact", "pseudo", "bound"]
 Ids = NDArray[np.int64]
@@ -97,12 +97,26 @@ class TextScores:
         return {**label, "texts": len(self.nats), "tokens": tokens, "nats": nats, "loss": per_token}
 
 
+class TokenScores(NamedTuple):
+    """One text (n tokens), token by token."""
+
+    kind: Kind
+    nats: NDArray[np.float64]
+    """What each token adds to the text's −log q (n,); NaN for those that are not scored."""
+    likely: list[list[tuple[int, float]]]
+    """The most probable tokens in each one's place, with their log q; none where several sets of hidden
+    places were asked about it, as for a bound."""
+
+
 class _Question(NamedTuple):
     """An example that asks something of a text, and what its answer counts for it."""
 
     owner: int
     example: Example
     factor: float
+    tokens: Ids
+    """The text's tokens that are asked, in the order of the asks. The first may be missing: an objective that
+    never asks the first place of a row leaves it out."""
 
 
 def kinds_of(objective: Objective, tokenizer: Tokenizer) -> list[Kind]:
@@ -155,6 +169,37 @@ class Judge:
         tokens = tuple(len(text.ids) - text.start for text in texts)
         words = self.settings.words and self.kind == "pseudo"
         return TextScores(kind=self.kind, nats=tuple(sums.tolist()), tokens=tokens, words=words)
+
+    def by_token(self, text: Text, likely: int = 0) -> TokenScores:
+        """−log q of a text, divided among its tokens; and the `likely` most probable ones in each place."""
+        device = next(self.network.parameters()).device
+        found = TokenScores(self.kind, np.full(len(text.ids), np.nan), [[] for _ in text.ids])
+        questions, likely = self._questions([text]), 0 if self.kind == "bound" else likely
+        with self.network.at_rest():
+            while block := list(islice(questions, _BLOCK * self.settings.batch)):
+                for group in self._batches(block):
+                    self._tell(collate([[q.example] for q in group]).to(device), group, likely, found)
+        return found
+
+    def _tell(self, batch: Batch, group: list[_Question], likely: int, found: TokenScores) -> None:
+        """The answers to some questions about one text, token by token."""
+        hidden, _ = self.network.encode(batch.main, batch.source)
+        flat = hidden.flatten(0, 1)
+        for asked in batch.asks:
+            if asked.head != "tokens" or asked.negative:
+                continue
+            nats, weight = surprise(self.network, flat, asked).cpu().numpy(), asked.weight.cpu().numpy()
+            rows = (asked.at // batch.main.shape[1]).cpu().numpy()
+            for row, question in enumerate(group):
+                which = np.flatnonzero((rows == row) & (weight > 0))
+                tokens = question.tokens[len(question.tokens) - len(which) :]
+                found.nats[tokens] = np.nan_to_num(found.nats[tokens])
+                np.add.at(found.nats, tokens, nats[which] * weight[which] * question.factor)
+                if likely:
+                    at = asked.at[torch.from_numpy(which).to(asked.at.device)]
+                    most = _most_likely(self.network.logits(flat[at]), self.tokenizer.size, likely)
+                    for token, several in zip(tokens.tolist(), most, strict=True):
+                        found.likely[token] = several
 
     @property
     def room(self) -> int | None:
@@ -209,7 +254,8 @@ class Judge:
             asked = sum(len(ask.at) for ask in example.asks if ask.head == "tokens" and not ask.negative)
             expected = len(piece) - max(piece.ask_from, cut.overlap)
             assert asked == expected, f"{asked} tokens were asked where the piece has {expected}"
-            yield _Question(owner, example, 1.0)
+            places = np.arange(len(piece) - expected, len(piece))
+            yield _Question(owner, example, 1.0, places + piece.start - cut.begin)
             return
         first = int(cut.begin and piece.start == 0)
         last = len(piece) - int(cut.end and piece.ids[-1] == self.tokenizer.end)
@@ -218,7 +264,7 @@ class Judge:
         for hidden, wanted, factor in hiding:
             hiding_some = self.objective.hide(piece, hidden, wanted, self.tokenizer)
             assert hiding_some is not None
-            yield _Question(owner, hiding_some, factor)
+            yield _Question(owner, hiding_some, factor, wanted + piece.start - cut.begin)
 
     def _singly(self, piece: Piece, scored: Ids) -> Iterator[tuple[Ids, Ids, float]]:
         """Each place once; with `words`, the places after it up to the next word hidden too."""
@@ -263,6 +309,13 @@ class Judge:
                 sums.index_add_(0, (asked.at // places).cpu(), nats)
         answers: NDArray[np.float64] = sums.numpy()
         return answers
+
+
+def _most_likely(logits: torch.Tensor, size: int, count: int) -> list[list[tuple[int, float]]]:
+    """The most probable tokens at each place (k, outputs), and their log q."""
+    said = logits.cpu().double().log_softmax(-1)[:, :size].topk(min(count, size), sorted=True)
+    pairs = zip(said.indices.tolist(), said.values.tolist(), strict=True)
+    return [list(zip(tokens, chances, strict=True)) for tokens, chances in pairs]
 
 
 def _pieces(text: Text, cut: Cut, tokenizer: Tokenizer) -> Iterator[Piece]:

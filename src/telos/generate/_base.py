@@ -17,19 +17,19 @@ from telos import generate as decoders
 from telos.config import Settings
 from telos.errors import ConfigError
 from telos.find import find
-from telos.generate._rows import Gap, OnText, Row, Sample, rows_for
+from telos.generate._rows import Asked, OnText, Row, Sample, rows_for
 from telos.generate._settings import GenerateSettings
 from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.tokenizer import Tokenizer
 
-__all__ = ["Decoder", "Precision", "check_settings", "decoder_for", "generate", "generated"]
+__all__ = ["Decoder", "Precision", "begin", "check_settings", "decoder_for", "generate", "generated"]
 
 Precision = Literal["float32", "bfloat16"]
 
 
 class Decoder(ABC):
-    """Makes all samples of a batch grow."""
+    """Makes all samples of a batch grow. Others can join it between two runs of the model, and leave it."""
 
     reads: ClassVar[frozenset[str]] = frozenset()
     """The tables of `GenerateSettings` that are for it and not for every decoder."""
@@ -42,7 +42,7 @@ class Decoder(ABC):
         objective: Objective | None,
         window: int,
     ) -> None:
-        self.network, self.tokenizer, self.rows = network, tokenizer, rows
+        self.network, self.tokenizer, self.rows = network, tokenizer, list(rows)
         self.objective, self.window = objective, window
         self.device = next(network.parameters()).device
 
@@ -50,11 +50,23 @@ class Decoder(ABC):
     def advance(self) -> None:
         """Run the model once: each row that is not finished gets nearer to it."""
 
+    def goes_with(self, other: "Decoder") -> bool:
+        """Whether the rows of another can grow beside these."""
+        return type(self) is type(other)
+
+    def join(self, other: "Decoder") -> None:
+        """The rows of another, which goes with this one and is used no more, grow on here behind these."""
+        self.rows += other.rows
+
+    def keep(self, chosen: Sequence[int]) -> None:
+        """Only these rows, by their numbers, grow on; the places of the others are free."""
+        self.rows = [self.rows[index] for index in chosen]
+
 
 def generate(
     network: Network,
     tokenizer: Tokenizer,
-    prompts: Iterable[str | Gap],
+    prompts: Iterable[Asked],
     settings: GenerateSettings | None = None,
     **more: Any,
 ) -> list[Sample]:
@@ -65,7 +77,7 @@ def generate(
 def generated(
     network: Network,
     tokenizer: Tokenizer,
-    prompts: Iterable[str | Gap],
+    prompts: Iterable[Asked],
     settings: GenerateSettings | None = None,
     *,
     seed: int = 0,
@@ -95,13 +107,50 @@ def generated(
     settings = settings or GenerateSettings()
     rows = rows_for(prompts, tokenizer, objective, settings, seed, stream)
     while batch := list(islice(rows, _at_once(settings))):
-        name = decoder or _decoder_of(batch, objective, settings)
-        check_settings(settings, name)
-        growing = find(decoders, name, Decoder)(network, tokenizer, batch, objective, window)
+        growing = _growing(network, tokenizer, batch, settings, objective, window, decoder)
         with network.at_rest(), _autocast(growing.device, precision):
             while any(not row.finished for row in batch):
                 growing.advance()
         yield from (row.sample() for row in batch)
+
+
+def begin(
+    network: Network,
+    tokenizer: Tokenizer,
+    prompts: Iterable[Asked],
+    settings: GenerateSettings | None = None,
+    *,
+    seed: int = 0,
+    stream: OnText | None = None,
+    objective: Objective | None = None,
+    window: int = 0,
+    decoder: str = "",
+) -> Decoder:
+    """What `generate` lets grow, all of it side by side, before the model has run: for whoever advances it on
+    his own, between other things (`network.at_rest` is then his to see to). There is at least one prompt.
+
+    Raises:
+        ConfigError: as of `generate`.
+        DataError: a prompt is no text.
+    """
+    settings = settings or GenerateSettings()
+    rows = list(rows_for(prompts, tokenizer, objective, settings, seed, stream))
+    return _growing(network, tokenizer, rows, settings, objective, window, decoder)
+
+
+def _growing(
+    network: Network,
+    tokenizer: Tokenizer,
+    rows: Sequence[Row],
+    settings: GenerateSettings,
+    objective: Objective | None,
+    window: int,
+    decoder: str,
+) -> Decoder:
+    """Rows with what makes them grow."""
+    name = decoder or _decoder_of(rows, objective, settings)
+    check_settings(settings, name)
+    return find(decoders, name, Decoder)(network, tokenizer, rows, objective, window)
 
 
 def _at_once(settings: GenerateSettings) -> int:

@@ -2,6 +2,10 @@
 
 Where a model has no places left, its row goes on from the last half window: the tokens before that are
 forgotten, and positions begin at 0 again, as in training they do in each window of a long document.
+
+Rows that join have been read on their own; their state is then laid beside that of the others
+(`generate/_state.py`). As rows come and go, a cache fills with places that no row sees any more: where it has
+twice as many as the window, all rows are read once more.
 """
 
 from collections.abc import Sequence
@@ -16,6 +20,7 @@ from telos.batch import Rows, Side
 from telos.errors import ConfigError
 from telos.generate._base import Decoder
 from telos.generate._rows import Gap, Row, closed
+from telos.generate._state import beside
 
 __all__ = ["Part", "Past", "padded", "sources_of"]
 
@@ -32,8 +37,8 @@ class Past(Decoder):
         self.state: Any = None
         self._always: Tensor | None = None
         """Which outputs are never drawn, where that is always the same."""
-        sources = [row.source for row in self.rows]
-        self.source = sources_of(sources, self.window, self.tokenizer.pad, self.device)
+        self.places = 0
+        """How many places of each row the state was made from, those included that no row sees."""
         for row in self.rows:
             if isinstance(row.prompt, Gap) and self.window:
                 row.length = min(row.length, self._room(row))
@@ -54,16 +59,56 @@ class Past(Decoder):
 
     def logits(self, going: Sequence[int]) -> Tensor:
         """The logits (rows that are going, outputs) of the next token of these rows."""
-        if self.slide():
-            self.state, self.read = None, list(self.starts)
-        source = self.source if self.state is None else None
+        self.make_room()
         parts = [self.part(*each) for each in zip(self.rows, self.starts, self.read, strict=True)]
-        goes_on = torch.full((len(parts),), self.state is not None, device=self.device)
-        rows = padded(parts, self.tokenizer.pad, self.device)
-        hidden, self.state = self.network.encode(rows, source, self.state, goes_on)
+        hidden = self.encode(parts)
         self.read = [read + len(part.ids) for read, part in zip(self.read, parts, strict=True)]
         last = torch.tensor([len(parts[row].ids) - 1 for row in going], device=self.device)
         return self.network.logits(hidden[torch.tensor(list(going), device=self.device), last])
+
+    def encode(self, parts: Sequence["Part"]) -> Tensor:
+        """Hidden states (rows, places, width) of one part of each row, which the state holds afterwards."""
+        source = None
+        if self.state is None:
+            sources = [row.source for row in self.rows]
+            source = sources_of(sources, self.window, self.tokenizer.pad, self.device)
+        goes_on = torch.full((len(parts),), self.state is not None, device=self.device)
+        rows = padded(parts, self.tokenizer.pad, self.device)
+        self.places = rows.shape[1] + (0 if self.state is None else self.places)
+        hidden, self.state = self.network.encode(rows, source, self.state, goes_on)
+        return hidden
+
+    def make_room(self) -> None:
+        """All rows are read once more where one has slid, or most of what the state holds is seen by none."""
+        slid = self.slide()
+        if slid or (self.window and self.places >= 2 * self.window):
+            self.forget()
+
+    def forget(self) -> None:
+        """All rows are read once more."""
+        self.state, self.read, self.places = None, list(self.starts), 0
+
+    def goes_with(self, other: Decoder) -> bool:
+        """Rows with a source and rows without one keep different things."""
+        return super().goes_with(other) and has_source(self.rows) == has_source(other.rows)
+
+    def join(self, other: Decoder) -> None:
+        assert isinstance(other, Past)
+        super().join(other)
+        self.starts, self._always = self.starts + other.starts, None
+        if self.state is None or other.state is None:
+            self.forget()
+            return
+        self.state, self.read = beside(self.state, other.state), self.read + other.read
+        self.places = max(self.places, other.places)
+
+    def keep(self, chosen: Sequence[int]) -> None:
+        super().keep(chosen)
+        self.starts, self.read = ([each[index] for index in chosen] for each in (self.starts, self.read))
+        self._always = None
+        if self.state is not None:
+            rows = torch.tensor(chosen, dtype=torch.int64, device=self.device)
+            self.state = self.network.chosen(self.state, rows)
 
     def shut(self, going: Sequence[int], outputs: int) -> Tensor:
         """Which outputs may not be drawn now: (rows that are going, outputs)."""
@@ -96,6 +141,11 @@ class Part(NamedTuple):
     ids: Sequence[int] | NDArray[np.int64]
     positions: NDArray[np.int64]
     order: NDArray[np.int64]
+
+
+def has_source(rows: Sequence[Row]) -> bool:
+    """Whether there is something that is read before anything is said."""
+    return any(row.source for row in rows)
 
 
 def sources_of(sources: Sequence[Side | None], window: int, pad: int, device: torch.device) -> Rows | None:

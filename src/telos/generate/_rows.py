@@ -23,12 +23,15 @@ from telos.generate._draw import draw, exact
 from telos.generate._settings import GenerateSettings
 from telos.objectives._base import Objective, Prompt, after_begin
 from telos.tokenizer import Stream, Tokenizer
+from telos.turns import Turn
 
 __all__ = [
+    "Asked",
     "Gap",
     "OnText",
     "Row",
     "Sample",
+    "Talk",
     "closed",
     "held_back",
     "rows_for",
@@ -43,6 +46,16 @@ class Gap(NamedTuple):
 
     before: str
     after: str
+
+
+class Talk(NamedTuple):
+    """A conversation that is to be gone on with."""
+
+    turns: tuple[Turn, ...]
+
+
+Asked = str | Gap | Talk
+"""What is put to a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +85,7 @@ OnText = Callable[[int, str], None]
 
 
 def rows_for(
-    prompts: Iterable[str | Gap],
+    prompts: Iterable[Asked],
     tokenizer: Tokenizer,
     objective: Objective | None,
     settings: GenerateSettings,
@@ -98,17 +111,17 @@ def rows_for(
         yield row
 
 
-def _repeated(prompts: Iterable[str | Gap], times: int) -> Iterator[str | Gap]:
+def _repeated(prompts: Iterable[Asked], times: int) -> Iterator[Asked]:
     return (prompt for prompt in prompts for _ in range(times))
 
 
-def _matcher(constraint: Constraint, prompt: str | Gap, given: "Given", tokenizer: Tokenizer) -> Matcher:
+def _matcher(constraint: Constraint, prompt: Asked, given: "Given", tokenizer: Tokenizer) -> Matcher:
     """What is said goes on from the prompt where that stands before it in the row."""
     before = isinstance(prompt, str) and given.prompt.source is None
     return constraint.begin(tokenizer.encode(str(prompt)).tolist() if before else (), str(prompt))
 
 
-def _key(prompt: str | Gap) -> bytes:
+def _key(prompt: Asked) -> bytes:
     """Tells prompts apart in few bytes, of which there may be millions."""
     return hashlib.blake2b(repr(prompt).encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
@@ -121,10 +134,12 @@ class Given(NamedTuple):
     """Where what is drawn stands in a gap, and is found by unmasking: the tokens behind the gap."""
 
 
-def _given(prompt: str | Gap, tokenizer: Tokenizer, objective: Objective | None) -> Given:
+def _given(prompt: Asked, tokenizer: Tokenizer, objective: Objective | None) -> Given:
     if isinstance(prompt, str):
         put = objective.prompt if objective else after_begin
         return Given(put(tokenizer.encode(prompt), tokenizer))
+    if isinstance(prompt, Talk):
+        return Given(_talked(prompt, tokenizer, objective))
     before, after = (tokenizer.encode(text) for text in prompt)
     asked = objective.gap(before, after, tokenizer) if objective else None
     if asked:
@@ -141,6 +156,17 @@ def _given(prompt: str | Gap, tokenizer: Tokenizer, objective: Objective | None)
     return Given(row, after)
 
 
+def _talked(talk: Talk, tokenizer: Tokenizer, objective: Objective | None) -> Prompt:
+    asked = objective.chat(talk.turns, tokenizer) if objective else None
+    if asked is None:
+        name = f"objective = {objective.name!r}" if objective else "a model without an objective"
+        raise ConfigError(
+            f"{name} has learned no conversations. Models do that were trained on them: objective = "
+            '"instruct", see docs/fine-tuning.md.'
+        )
+    return asked
+
+
 def _fillers() -> list[str]:
     kinds = [(name, find(objectives, name, Objective)) for name in names(objectives)]
     return [n for n, kind in kinds if kind.gap is not Objective.gap or kind.hide is not Objective.hide]
@@ -150,7 +176,7 @@ def _ignore(piece: str) -> None:
     pass
 
 
-def generator(seed: int, prompt: str | Gap, time: int) -> np.random.Generator:
+def generator(seed: int, prompt: Asked, time: int) -> np.random.Generator:
     """Keyed by the prompt and not by its place in the batch, so that company changes nothing."""
     key = hashlib.blake2b(f"{seed} {time} {prompt}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
@@ -161,7 +187,7 @@ class Row:
 
     def __init__(
         self,
-        prompt: str | Gap,
+        prompt: Asked,
         given: Given,
         tokenizer: Tokenizer,
         settings: GenerateSettings,
@@ -177,6 +203,10 @@ class Row:
         self.given = len(self.ids)
         self.finished: Literal["", "end", "stop", "length"] = ""
         self.logprob = 0.0
+        self.logprobs: list[float] = []
+        """Of each drawn token."""
+        self.noted, self.likely = 0, list[list[tuple[int, float]]]()
+        """How many of the most probable tokens are noted at each place, and these with their log q."""
         self.matcher: Matcher | None = None
         """Where the text has to be like something: what may come next."""
         self.words = Words(_stream_after(tokenizer, self.ids), settings.stop, emit)
@@ -207,6 +237,7 @@ class Row:
     def add(self, token: int, logprob: float) -> None:
         """One more token, of which the model said this, and end where it says so."""
         self.logprob += logprob
+        self.logprobs.append(logprob)
         self.ids.append(token)
         if token in self.ends:
             self._finish("end")
@@ -223,7 +254,7 @@ class Row:
 
     def sample(self) -> Sample:
         assert self.finished
-        gap = self.prompt if isinstance(self.prompt, Gap) else Gap(self.prompt, "")
+        gap = self.prompt if isinstance(self.prompt, Gap) else Gap(_shown(self.prompt), "")
         return Sample(
             prompt=gap.before,
             after=gap.after,
@@ -232,6 +263,11 @@ class Row:
             finished=self.finished,
             logprob=self.logprob,
         )
+
+
+def _shown(prompt: str | Talk) -> str:
+    """A prompt as text; of a conversation, the turns as paragraphs."""
+    return prompt if isinstance(prompt, str) else "\n\n".join(turn.text for turn in prompt.turns)
 
 
 def _stream_after(tokenizer: Tokenizer, ids: Sequence[int]) -> Stream:
@@ -295,11 +331,34 @@ def take(rows: Sequence[Row], logits: Tensor, shut: Tensor) -> None:
     """Draw the next token of each row from its logits (rows, outputs), of which those that are true in `shut`
     may not be, and end where it says so."""
     said = exact(logits)
-    uniform = torch.tensor([row.uniform() for row in rows], dtype=torch.float64, device=said.device)
-    drawn = draw(said.masked_fill(shut.to(said.device), -torch.inf), rows[0].settings, uniform)
-    chances = said.gather(1, drawn.unsqueeze(1)).squeeze(1) - said.logsumexp(1)
-    for row, token, chance in zip(rows, drawn.tolist(), chances.tolist(), strict=True):
-        row.add(token, chance)
+    totals = said.logsumexp(1)
+    _note(rows, said, totals)
+    open_ones = said.masked_fill(shut.to(said.device), -torch.inf)
+    for places in _alike(rows):
+        part = open_ones if len(places) == len(rows) else open_ones[places]
+        uniform = [rows[place].uniform() for place in places]
+        drawn = draw(part, rows[places[0]].settings, torch.tensor(uniform).to(said)).tolist()
+        for place, token in zip(places, drawn, strict=True):
+            rows[place].add(token, float(said[place, token] - totals[place]))
+
+
+def _alike(rows: Sequence[Row]) -> list[list[int]]:
+    """The places of rows that are drawn by the same settings; rows that joined may have others."""
+    found: dict[tuple[float, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        settings = row.settings
+        key = (settings.temperature, settings.top_k, settings.top_p, settings.min_p)
+        found.setdefault(key, []).append(place)
+    return list(found.values())
+
+
+def _note(rows: Sequence[Row], said: Tensor, totals: Tensor) -> None:
+    """The most probable tokens at this place, for rows that want to know them; of equals the first."""
+    for place, row in enumerate(rows):
+        if row.noted:
+            values, tokens = said[place, : row.size].sort(descending=True, stable=True)
+            chances = (values[: row.noted] - totals[place]).tolist()
+            row.likely.append(list(zip(tokens[: row.noted].tolist(), chances, strict=True)))
 
 
 def closed(rows: Sequence[Row], outputs: int) -> Tensor:

@@ -128,6 +128,25 @@ class Beam(Decoder):
         self.held: list[int] = []
         """Rows of the state that each search has."""
 
+    def goes_with(self, other: Decoder) -> bool:
+        """Searches of several beginnings in each are not put together."""
+        return False
+
+    def keep(self, chosen: Sequence[int]) -> None:
+        """A search goes on as long as one of its samples is waited for."""
+        super().keep(chosen)
+        wanted = set(map(id, self.rows))
+        parts, at, rows = list[Search](), 0, list[int]()
+        for search in self.searches:
+            size = len(search.beams)
+            if any(id(row) in wanted for row in search.rows):
+                parts.append(search)
+                rows += range(at, at + size)
+            at += size
+        self.searches = parts
+        if self.state is not None:
+            self.state = self.network.chosen(self.state, torch.tensor(rows, device=self.device))
+
     def _limit(self, row: Row) -> int:
         """Tokens that may be said after a prompt."""
         if not self.window:

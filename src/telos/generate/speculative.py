@@ -12,12 +12,14 @@ A guess that was wrong is taken out of the state again. Where that cannot be don
 nothing is guessed.
 """
 
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
 import torch
 
-from telos.generate._past import Part, Past, padded
+from telos.generate._base import Decoder
+from telos.generate._past import Part, Past
 from telos.generate._rows import Row, take
 
 __all__ = ["Speculative"]
@@ -37,18 +39,13 @@ class Speculative(Past):
         self.guesses: list[list[int]] = [[] for _ in self.rows]
 
     def advance(self) -> None:
-        if self.slide():
-            self.state, self.read = None, list(self.starts)
-        source = self.source if self.state is None else None
+        self.make_room()
         self.guesses = [
             self._fitting(*each) for each in zip(self.rows, self.starts, self.guesses, strict=True)
         ]
         known = [self.part(*each) for each in zip(self.rows, self.starts, self.read, strict=True)]
         parts = [_longer(part, guess) for part, guess in zip(known, self.guesses, strict=True)]
-        going = torch.full((len(parts),), self.state is not None, device=self.device)
-        hidden, self.state = self.network.encode(
-            padded(parts, self.tokenizer.pad, self.device), source, self.state, going
-        )
+        hidden = self.encode(parts)
         wrong = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=self.device)
         for index, row in enumerate(self.rows):
             if not row.finished:
@@ -58,6 +55,16 @@ class Speculative(Past):
                 self.read[index] += first + 1 + right
                 self.guesses[index] = self._guess(row, hidden[index, first + right])
         self._forget(wrong)
+
+    def join(self, other: Decoder) -> None:
+        assert isinstance(other, Speculative)
+        super().join(other)
+        self.guesses += other.guesses
+        self.further = min(self.further, other.further, key=len)
+
+    def keep(self, chosen: Sequence[int]) -> None:
+        super().keep(chosen)
+        self.guesses = [self.guesses[index] for index in chosen]
 
     def _fitting(self, row: Row, start: int, guesses: list[int]) -> list[int]:
         """The guesses for which there is room in the window and in the length that is wanted."""
@@ -92,7 +99,8 @@ class Speculative(Past):
             return
         self.state = self.network.unread(self.state, wrong)
         if self.state is None:  # it cannot be done: read all once more, and guess no further
-            self.read, self.further = list(self.starts), []
+            self.forget()
+            self.further = []
             self.guesses = [[] for _ in self.rows]
 
 

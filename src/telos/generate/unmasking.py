@@ -54,6 +54,15 @@ class Unmasking(Decoder):
         assert self.objective is not None, "an objective says how places are hidden"
         self.fills = [_Fill(row, self.objective, self.tokenizer, self.window) for row in self.rows]
 
+    def join(self, other: Decoder) -> None:
+        assert isinstance(other, Unmasking)
+        super().join(other)
+        self.fills += other.fills
+
+    def keep(self, chosen: Sequence[int]) -> None:
+        super().keep(chosen)
+        self.fills = [self.fills[index] for index in chosen]
+
     def advance(self) -> None:
         going = [fill for fill in self.fills if not fill.row.finished]
         said = _answers(self.network, [fill.example() for fill in going], self.device)

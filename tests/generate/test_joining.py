@@ -1,0 +1,140 @@
+"""Rows that join a batch which is under way, and leave it: none says anything else than alone."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from telos.generate import _past
+from telos.generate._base import Decoder, begin, generate
+from telos.generate._rows import Gap, Row
+from telos.generate._settings import GenerateSettings
+from telos.models._base import Network
+from telos.models.decoder import Decoder as DecoderModel
+from telos.models.encoder import Encoder
+from telos.models.encoder_decoder import EncoderDecoder
+from telos.models.recurrent_encoder_decoder import RecurrentEncoderDecoder
+from telos.objectives._base import Objective
+from telos.objectives.causal import Causal
+from telos.objectives.masked import Masked
+from telos.objectives.multi_token import MultiToken
+from telos.objectives.span import Span
+from telos.tokenizer import Tokenizer
+from tests.contract import world
+from tests.evaluate.world import MODELS, network_of, pair_tokenizer
+
+WINDOW = 24
+PROMPTS = ["The cat", "", "春眠不觉晓", "def f(x):\n    return", "a", "one two three four five"]
+SETTINGS = GenerateSettings(length=30)
+"""Longer than what is left of the window, so that rows slide."""
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return pair_tokenizer()
+
+
+def grown(
+    network: Network, tokenizer: Tokenizer, prompts: Sequence[str | Gap], objective: Objective, every: int
+) -> list[Row]:
+    """Each prompt joins `every` steps after the one before it; rows leave when they are finished."""
+    waiting: list[Decoder] = [
+        begin(network, tokenizer, [prompt], SETTINGS, seed=3, objective=objective, window=WINDOW)
+        for prompt in prompts
+    ]
+    rows = [row for each in waiting for row in each.rows]
+    running, step = waiting.pop(0), 0
+    with network.at_rest():
+        while running.rows or waiting:
+            if waiting and step % every == 0:
+                waiting[0].advance()
+                running.join(waiting.pop(0))
+            if any(not row.finished for row in running.rows):
+                running.advance()
+            running.keep([i for i, row in enumerate(running.rows) if not row.finished])
+            step += 1
+    return rows
+
+
+def same_as_alone(
+    network: Network, tokenizer: Tokenizer, prompts: Sequence[str | Gap], objective: Objective, every: int
+) -> None:
+    joined = grown(network, tokenizer, prompts, objective, every)
+    for prompt, row in zip(prompts, joined, strict=True):
+        (alone,) = generate(
+            network, tokenizer, [prompt], SETTINGS, seed=3, objective=objective, window=WINDOW
+        )
+        sample = row.sample()
+        assert (sample.ids, sample.text, sample.finished) == (alone.ids, alone.text, alone.finished)
+        assert sample.logprob == pytest.approx(alone.logprob, abs=1e-3)
+
+
+@pytest.mark.parametrize("every", [1, 7])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_rows_that_join_say_what_they_say_alone(tokenizer: Tokenizer, name: str, every: int) -> None:
+    """Trap 23: another's cache, padded or recurrent, is laid beside theirs and never seen."""
+    same_as_alone(network_of(MODELS[name], tokenizer, WINDOW), tokenizer, PROMPTS, Causal(), every)
+
+
+@pytest.mark.parametrize("name", ["encoder_decoder", "recurrent_encoder_decoder"])
+def test_rows_with_sources_of_unequal_length_join(name: str) -> None:
+    objective = Span(marks=4)
+    tokenizer = pair_tokenizer_with(objective)
+    model = {
+        "encoder_decoder": EncoderDecoder(width=32, depth={"encoder": 1, "decoder": 2}, heads={"count": 4}),
+        "recurrent_encoder_decoder": RecurrentEncoderDecoder(embedding=16, width=24),
+    }[name]
+    same_as_alone(network_of(model, tokenizer, WINDOW), tokenizer, PROMPTS, objective, 3)
+
+
+def pair_tokenizer_with(objective: Objective) -> Tokenizer:
+    from telos.tokenizer import TokenizerSettings, train_tokenizer
+    from tests.evaluate.world import TEXTS
+
+    return train_tokenizer(TokenizerSettings(size=320), iter(TEXTS * 3), objective.specials())
+
+
+def test_rows_that_guess_ahead_join(tokenizer: Tokenizer) -> None:
+    objective = MultiToken(tokens=3)
+    network = world.built(
+        DecoderModel(width=32, depth=2, heads=4), world.sizes_for(objective, tokenizer, WINDOW)
+    )
+    same_as_alone(network, tokenizer, PROMPTS, objective, 2)
+
+
+def test_rows_that_are_unmasked_join_and_so_do_gaps(tokenizer: Tokenizer) -> None:
+    network = network_of(Encoder(width=32, depth=2, heads=4), tokenizer, WINDOW)
+    same_as_alone(network, tokenizer, [*PROMPTS[:3], Gap("The", "mat"), Gap("", "a")], Masked(), 2)
+
+
+def test_rows_with_and_without_a_source_do_not_meet(tokenizer: Tokenizer) -> None:
+    network = network_of(MODELS["rotary"], tokenizer, WINDOW)
+    causal = begin(network, tokenizer, ["a"], SETTINGS, objective=Causal(), window=WINDOW)
+    other = begin(network, tokenizer, ["b"], SETTINGS, objective=Causal(), window=WINDOW)
+    assert causal.goes_with(other)
+    source = begin(
+        network, tokenizer, ["b"], SETTINGS, objective=Span(marks=0), window=WINDOW, decoder="left_to_right"
+    )
+    assert not causal.goes_with(source)
+    masked = begin(network, tokenizer, ["b"], SETTINGS, objective=Masked(), window=WINDOW)
+    assert not causal.goes_with(masked)
+
+
+def test_a_cache_does_not_grow_as_rows_come_and_go(tokenizer: Tokenizer) -> None:
+    """Without end: one row is always there, and those before it have left their places behind."""
+    network = network_of(MODELS["rotary"], tokenizer, WINDOW)
+    short = GenerateSettings(length=6)
+    running = begin(network, tokenizer, ["ab"], short, objective=Causal(), window=WINDOW)
+    assert isinstance(running, _past.Past)
+    widest = 0
+    with network.at_rest():
+        for step in range(200):
+            running.advance()
+            widest = max(widest, running.state.seen.shape[1])
+            if step % 3 == 0:
+                new = begin(
+                    network, tokenizer, [f"{step}"], short, seed=step, objective=Causal(), window=WINDOW
+                )
+                new.advance()
+                running.join(new)
+            running.keep([i for i, row in enumerate(running.rows) if not row.finished])
+    assert widest <= 3 * WINDOW

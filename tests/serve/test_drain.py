@@ -1,0 +1,93 @@
+"""`telos serve` as a process: how it is told to stop, and what it refuses to begin."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from telos.run import Run
+from tests.serve.world import refused, until
+
+TELOS = [sys.executable, "-m", "telos", "serve"]
+
+
+@contextmanager
+def started(*arguments: str | Path, key: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and its address."""
+    environment = {**os.environ, **({"TELOS_API_KEY": key} if key else {})}
+    command = [*TELOS, *map(str, arguments), "--port", "0", "--device", "cpu"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.search(r"Serving at (\S+) ", line)
+        assert found, line + process.stderr.read()
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+def test_what_is_under_way_ends_before_the_server_does(runs: dict[str, Run]) -> None:
+    """SIGTERM: health says so, nothing new is begun, the stream comes to its end, and all is well."""
+    with (
+        started(runs["gru"].folder, "--set", "limits.tokens=100000") as (process, address),
+        httpx.Client(base_url=address, timeout=60) as http,
+    ):
+        asked = {"model": "gru", "prompt": "a", "max_tokens": 1500, "stream": True, "n": 4, "seed": 1}
+        with http.stream("POST", "/v1/completions", json=asked) as response:
+            lines = response.iter_lines()
+            first = next(lines)
+            process.send_signal(signal.SIGTERM)
+            until(lambda: http.get("/health").json() == {"status": "draining"})
+            late = http.post("/v1/completions", json={"model": "gru", "prompt": "a"})
+            assert refused(late, 503)["code"] == "draining" and late.headers["retry-after"]
+            said = [first, *lines]
+        events = [json.loads(line[6:]) for line in said if line.startswith("data: {")]
+        ends = [event["choices"][0]["finish_reason"] for event in events]
+        assert (
+            len([why for why in ends if why]) == 4 and [line for line in said if line][-1] == "data: [DONE]"
+        )
+        assert process.wait(60) == 0
+        assert process.stderr is not None and "Traceback" not in process.stderr.read()
+
+
+def test_what_does_not_end_is_cut_off(runs: dict[str, Run]) -> None:
+    with (
+        started(runs["gru"].folder, "--set", "limits.tokens=10000000", "--set", "drain=0.2") as (
+            process,
+            address,
+        ),
+        httpx.Client(base_url=address, timeout=60) as http,
+    ):
+        asked = {"model": "gru", "prompt": "", "max_tokens": 10_000_000, "stream": True, "n": 32, "top_k": 2}
+        with http.stream("POST", "/v1/completions", json=asked) as response:
+            lines = response.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(lines)
+        assert process.wait(60) == 0
+
+
+def test_an_idle_server_stops_at_once_and_its_key_is_in_no_message(runs: dict[str, Run]) -> None:
+    """Trap 78: a key from the environment is needed, and never told."""
+    key = "canary-0123456789"
+    with started(runs["gru"].folder, key=key) as (process, address):
+        assert httpx.get(f"{address}/v1/models").status_code == 401
+        assert (
+            httpx.get(f"{address}/v1/models", headers={"authorization": f"Bearer {key}"}).status_code == 200
+        )
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        assert process.stderr is not None and key not in process.stderr.read()
