@@ -97,8 +97,18 @@ def half_an_answer_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @mutant(kills=f"{TESTS}test_curves_grow_and_only_what_is_new_is_read")
-def curves_are_read_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    change(monkeypatch, "runs.js", "    this.#next = next;\n", "    this.#next = 0;\n    return false;\n")
+def the_last_line_is_read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch, "runs.js", "this.#next = next;", "this.#next = Math.max(0, next - 1);")
+
+
+@mutant(kills=f"{TESTS}test_a_run_that_went_back_has_one_curve")
+def a_log_that_was_cut_is_not_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch, "runs.js", "this.#curves?.check(this.#chosen()?.step);", "")
+
+
+@mutant(kills=f"{TESTS}test_many_lines_are_sent_a_few_at_a_time", trap=76)
+def all_lines_are_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch, "translate.js", "const AT_ONCE = 8;", "const AT_ONCE = 1e9;")
 
 
 @mutant(kills=f"{TESTS}test_a_run_that_went_back_has_one_curve")

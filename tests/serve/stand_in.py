@@ -82,15 +82,20 @@ class StandIn:
         place = urlsplit(path)
         if place.path.endswith("/metrics"):
             after = int(place.query.removeprefix("after="))
-            return {"lines": self.metrics[after : after + 100], "next": min(len(self.metrics), after + 100)}
+            lines = self.metrics[after : after + 100]
+            return {"lines": lines, "next": after + len(lines)}
         answers = {
             "/v1/models": lambda: {"object": "list", "data": self.models},
-            "/v1/runs": lambda: {"data": self.runs},
+            "/v1/runs": lambda: {"data": [self._listed(run) for run in self.runs]},
             "/v1/translate": lambda: {"data": [self._translated(i, body["n"]) for i in range(len(body["input"]))]},
             "/v1/classify": lambda: {"data": [self._judged(i, text) for i, text in enumerate(body["input"])]},
             "/v1/score": lambda: {"data": [self._scored(body)]},
         }
         return answers[place.path]() if place.path in answers else None
+
+    def _listed(self, run: dict[str, Any]) -> dict[str, Any]:
+        """A run that has not finished is where the log is."""
+        return {**run, "step": self.metrics[-1]["step"]} if self.metrics and not run["finished"] else run
 
     def _translated(self, index: int, number: int) -> dict[str, Any]:
         text = self.texts["translation"]

@@ -202,6 +202,15 @@ def test_every_line_is_translated(page: Page, server: StandIn) -> None:
     assert server.bodies("/v1/translate") == [{"model": "poems", "input": ["A man.", "A dog."], "n": 2}]
 
 
+def test_many_lines_are_sent_a_few_at_a_time(page: Page, server: StandIn) -> None:
+    """Trap 76: no request is so large that the server has to refuse it; the answers stay in order."""
+    translate = panel(page, "translate")
+    send(translate, input="\n".join(f"line {i}" for i in range(20)), n="5")
+    is_done(translate)
+    expect(translate.locator(".source")).to_have_text([f"line {i}" for i in range(20)])
+    assert [len(body["input"]) for body in server.bodies("/v1/translate")] == [8, 8, 4]
+
+
 def test_texts_are_judged_or_not(page: Page) -> None:
     judge = panel(page, "judge")
     send(judge, input="Good.\nIs it?")
@@ -275,11 +284,10 @@ def test_curves_grow_and_only_what_is_new_is_read(browser: Browser, server: Stan
     with opened(browser, server.address) as page:
         runs = panel(page, "runs")
         expect(runs.locator(".run").nth(1)).to_have_attribute("aria-pressed", "true")
-        expect(runs.locator(".run .state")).to_have_text(["finished at step 5", "step 30, not finished"])
+        expect(runs.locator(".run .state")).to_have_text(["finished at step 5", "step 150, not finished"])
         expect(runs.locator(".figures dd")).to_have_text(["150", "2.040", "2.533", "5,000"])
         before = runs.locator("path.train").last.get_attribute("d")
         server.metrics += curve(50, 151)
-        server.runs[1]["step"] = 200
         expect(runs.locator(".figures dd").first).to_have_text("200")
         expect(runs.locator(".run .state").nth(1)).to_have_text("step 200, not finished")
         assert runs.locator("path.train").last.get_attribute("d") != before

@@ -4,8 +4,9 @@ import { post } from "./api.js";
 import { bar, node } from "./dom.js";
 import { tell } from "./language.js";
 import { percent } from "./numbers.js";
-import { furnish, linesOf } from "./panel.js";
+import { furnish, inParts, linesOf } from "./panel.js";
 
+const AT_ONCE = 32; // texts in a request
 const MOST = 8; // labels that are shown; the others together are one more
 
 /** Furnish the panel. */
@@ -14,9 +15,10 @@ export function start(root, models) {
   furnish(root, models, {
     needs: ["classify"],
     async work(model, signal) {
-      const texts = linesOf(input);
-      const { data } = await post("/v1/classify", { model: model.id, input: texts }, signal);
-      root.querySelector(".results").replaceChildren(...data.map((one) => verdict(texts[one.index], one)));
+      await inParts(linesOf(input), AT_ONCE, root.querySelector(".results"), async (texts) => {
+        const { data } = await post("/v1/classify", { model: model.id, input: texts }, signal);
+        return data.map((one) => verdict(texts[one.index], one));
+      });
     },
   });
 }

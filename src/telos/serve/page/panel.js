@@ -29,6 +29,12 @@ export function linesOf(field) {
   return lines;
 }
 
+/** Ask for texts `size` at a time, so that each request stays small, and show the answers as they come. */
+export async function inParts(texts, size, place, ask) {
+  place.replaceChildren();
+  for (let from = 0; from < texts.length; from += size) place.append(...(await ask(texts.slice(from, from + size))));
+}
+
 /** The text of a field, as it is. Throws where there is none. */
 export function textOf(field) {
   if (!field.value.trim()) lack(field);

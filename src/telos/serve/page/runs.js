@@ -61,9 +61,14 @@ class Watch {
     this.#runs = data;
     this.#root.querySelector(".nothing").hidden = data.length > 0;
     this.#root.querySelector(".watching").hidden = data.length === 0;
-    if (data.length && !data.some((run) => run.id === this.#curves?.id)) this.#curves = new Curves(newest(data).id);
+    if (data.length && !this.#chosen()) this.#curves = new Curves(newest(data).id);
+    this.#curves?.check(this.#chosen()?.step);
     this.#list();
     await this.#follow();
+  }
+
+  #chosen() {
+    return this.#runs.find((run) => run.id === this.#curves?.id);
   }
 
   async #choose(id) {
@@ -96,7 +101,7 @@ class Watch {
 
   #show() {
     const place = this.#root.querySelector(".curves");
-    const run = this.#runs.find((one) => one.id === this.#curves?.id);
+    const run = this.#chosen();
     place.hidden = !run;
     if (!run) return;
     place.querySelector("h2").textContent = visible(run.name);
@@ -108,7 +113,7 @@ class Watch {
 function entry(run, choose) {
   const state = node("span", { class: "state" });
   const button = node("button", { type: "button", class: "run" },
-    node("b", { dir: "auto" }, run.name), node("span", {}, `${run.objective} · ${run.model}`), state);
+    node("b", { dir: "auto" }, run.name), node("span", {}, [run.objective, run.model].filter(Boolean).join(" · ")), state);
   button.addEventListener("click", choose);
   return {
     element: node("li", {}, button),
@@ -144,18 +149,17 @@ class Curves {
 
   async #read() {
     const { lines, next } = await get(`/v1/runs/${encodeURIComponent(this.id)}/metrics?after=${this.#next}`);
-    if (next < this.#next) return this.#forget();
     this.#next = next;
     lines.forEach((line) => this.#add(line));
     return lines.length > 0;
   }
 
-  /** The file has become shorter: the run went back, or another of that name began. Read it anew. */
-  #forget() {
+  /** A run that is at an earlier step than was read went back, or is another of that name: read it anew. */
+  check(step) {
+    if (typeof step !== "number" || !(step < this.#last.step)) return;
     this.points = { loss: [], validation: [] };
     this.#last = {};
     this.#next = 0;
-    return true;
   }
 
   #add(line) {

@@ -4,7 +4,9 @@ import { post } from "./api.js";
 import { node } from "./dom.js";
 import { tell } from "./language.js";
 import { number } from "./numbers.js";
-import { furnish, linesOf } from "./panel.js";
+import { furnish, inParts, linesOf } from "./panel.js";
+
+const AT_ONCE = 8; // sentences in a request
 
 /** Furnish the panel. */
 export function start(root, models) {
@@ -12,9 +14,10 @@ export function start(root, models) {
   furnish(root, models, {
     needs: ["translate"],
     async work(model, signal) {
-      const lines = linesOf(input);
-      const { data } = await post("/v1/translate", { model: model.id, input: lines, n: n.valueAsNumber }, signal);
-      root.querySelector(".results").replaceChildren(...data.map((one) => sentence(lines[one.index], one.translations)));
+      await inParts(linesOf(input), AT_ONCE, root.querySelector(".results"), async (lines) => {
+        const { data } = await post("/v1/translate", { model: model.id, input: lines, n: n.valueAsNumber }, signal);
+        return data.map((one) => sentence(lines[one.index], one.translations));
+      });
     },
   });
 }
