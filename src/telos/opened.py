@@ -1,7 +1,7 @@
 """A run that was trained: its model, its figures, and what can be asked of it."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -404,13 +404,14 @@ class Run:
         found = {name: read_json(path) for name, path in files.items() if path.exists()}
         return {"run": str(self.folder), "finished": "evaluation" in found, **found}
 
-    def conclude(self, display: Display) -> None:
-        """After training: score the held-out text, draw samples,
-        write the report. Done before, it is not done again."""
+    def conclude(self, display: Display, more: Callable[["Run"], dict[str, Any]] | None = None) -> None:
+        """After training: score the held-out text, draw samples, write the report. Done before, it is not
+        done again. `more`: further figures of the test split."""
         if evaluated_step(self.folder) != self.saved.step:
             self._calibrate()
             display.say("Evaluating on the held-out test split …")
-            write_json(self.folder / "evaluation.json", {"test": self._evaluated("test")})
+            found = {**self._evaluated("test"), **(more(self) if more else {})}
+            write_json(self.folder / "evaluation.json", {"test": found})
             self._draw(display)
         self.report()
 

@@ -10,7 +10,6 @@ escaped, the page runs no script and loads nothing (its content security policy 
 characters, which could reorder what is read, are shown as their code.
 """
 
-import json
 import math
 import tomllib
 import unicodedata
@@ -24,6 +23,8 @@ from telos.errors import DataError
 from telos.evaluate.copied import LONG
 from telos.folder import write_text
 from telos.report_classes import class_cards, class_figures
+from telos.report_files import json_of, lines_of, toml_of
+from telos.report_pairs import pair_cards, pair_figures
 
 __all__ = ["Language", "environment", "visible", "write_report"]
 
@@ -74,9 +75,9 @@ def _words(language: Language) -> Words:
 def _content(folder: Path, language: Language) -> dict[str, Any]:
     """All that the template shows, as text; only the charts are markup, made here from numbers."""
     words = _words(language)
-    recipe = _toml(folder / "recipe.toml")
-    metrics = _lines(folder / "metrics.jsonl")
-    evaluation, machine = _json(folder / "evaluation.json", {}), _json(folder / "machine.json", {})
+    recipe = toml_of(folder / "recipe.toml")
+    metrics = lines_of(folder / "metrics.jsonl")
+    evaluation, machine = json_of(folder / "evaluation.json", {}), json_of(folder / "machine.json", {})
     scores = {split: figures for split, figures in evaluation.items() if _is_score(figures)}
     samples = _samples(folder, words)
     return {
@@ -87,9 +88,11 @@ def _content(folder: Path, language: Language) -> dict[str, Any]:
         "subtitle": _subtitle(recipe),
         "cards": [
             *class_cards(evaluation, words),
+            *pair_cards(evaluation, words),
             *_cards(scores, {**_last_values(metrics), **machine}, words),
         ],
         "classes": class_figures(evaluation, words),
+        "pairs": pair_figures(evaluation, words),
         "scores": [_score_row(split, figures, words) for split, figures in scores.items()],
         "score_columns": _SCORES,
         "bars": _bars(scores, words),
@@ -99,45 +102,12 @@ def _content(folder: Path, language: Language) -> dict[str, Any]:
         "charts": _charts(metrics, words),
         "samples": samples,
         "marked": any(visible(part) != part for s in samples for part in (s["prompt"], s["text"])),
-        "data": _groups(_json(folder / "card.json", {}), words, ("splits", "scripts")),
+        "data": _groups(json_of(folder / "card.json", {}), words, ("splits", "scripts")),
         "settings": _groups(recipe, _AS_WRITTEN),
         "machine": [
             (_label(key.removesuffix("_bytes"), words), _shown(key, value)) for key, value in machine.items()
         ],
     }
-
-
-# ---- files
-
-
-def _json(path: Path, default: Any) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return default
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}. Delete it and make it again (telos evaluate).") from None
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not TOML: {error}.") from None
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The records of `metrics.jsonl`; a last line that was cut short by a crash is left out."""
-    records = []
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records
 
 
 # ---- text and numbers
@@ -311,7 +281,7 @@ def _bars(scores: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
 
 
 def _samples(folder: Path, words: Words) -> list[dict[str, Any]]:
-    given = _json(folder / "samples.json", None)
+    given = json_of(folder / "samples.json", None)
     if given is None:
         path = folder / "samples.txt"
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

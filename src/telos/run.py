@@ -10,6 +10,7 @@ setting, other text, a second process on the same folder.
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from telos.data.corpus import Corpus
 from telos.data.prepare import Prepared
 from telos.data.remote import is_remote
 from telos.doctor import choose_device, hardware
-from telos.errors import CheckpointError, ConfigError
+from telos.errors import CheckpointError, ConfigError, DataError
 from telos.evaluate.likelihood import EvaluateSettings, score
 from telos.export.hf._source import load
 from telos.export.hf._write import TEMPLATE
@@ -41,6 +42,7 @@ from telos.objectives._base import Partner
 from telos.opened import RUNS, Run, built, open_run, partner_of, prepare, sizes_of
 from telos.origin import Given, is_run, take_over
 from telos.recipe import Recipe
+from telos.tasks.translation import evaluate
 from telos.tokenizer import Tokenizer
 from telos.train.display import Display, Quiet
 from telos.train.log import Log
@@ -55,6 +57,8 @@ SKIPPED = (
     "their loss or gradient was not finite, or nothing was asked in them, and they changed nothing. Lower "
     'train.optimizer.rate, raise train.schedule.warmup, or set train.compute.precision = "float32".'
 )
+ANSWERED = 1000
+"""Held-out texts that are answered after training, at most."""
 VALIDATED = 100_000
 """Tokens that an evaluation on the way scores, about: always the same ones."""
 
@@ -122,8 +126,20 @@ def fit(
         outcome = _train(folder, recipe, prepared, chosen, display)
         run = Run(folder, chosen, prepared, outcome)
         if outcome.reason == "budget":
-            run.conclude(display)
+            run.conclude(display, lambda opened: _answers(opened, display))
     return run
+
+
+def _answers(run: Run, display: Display) -> dict[str, Any]:
+    """What a run that answers texts says to those that were held out, beside its references."""
+    if "target" not in run.recipe.objective.columns() or not len(run.shards("test")):
+        return {}
+    display.say("Answering held-out texts …")
+    try:
+        return {"pairs": evaluate(run, limit=ANSWERED).table()}
+    except (ConfigError, DataError) as error:
+        display.say(str(error))
+        return {}
 
 
 # ---- from a recipe to objects
