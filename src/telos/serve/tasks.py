@@ -33,8 +33,7 @@ def translated(run: Run, texts: Sequence[str], n: int, beam: int | None) -> list
 
 def classified(run: Run, texts: Sequence[str], threshold: float | None) -> list[dict[str, Any]]:
     """Each text's label; none where the likeliest is less probable than the threshold."""
-    given = {} if threshold is None else {"threshold": threshold}
-    found = classification.classify(run, texts, **given)
+    found = classification.classify(run, texts, threshold=threshold or 0.0)
     return [
         {
             "label": each.label,
