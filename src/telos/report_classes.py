@@ -62,10 +62,12 @@ def class_cards(evaluation: Mapping[str, Any], words: Words) -> list[dict[str, s
 
 
 def _found(evaluation: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    figures = [each for each in evaluation.values() if isinstance(each, Mapping) and "classification" in each]
-    chosen = evaluation.get("test") if evaluation.get("test") in figures else (figures or [None])[-1]
-    classification: Mapping[str, Any] | None = None if chosen is None else chosen["classification"]
-    return classification
+    found: dict[str, Mapping[str, Any]] = {
+        split: figures["classification"]
+        for split, figures in evaluation.items()
+        if isinstance(figures, Mapping) and "classification" in figures
+    }
+    return found.get("test") or next(reversed(found.values()), None)
 
 
 def _bar(confidence: float, right: float, texts: int) -> dict[str, str]:

@@ -163,13 +163,16 @@ def _prompt(
 
 def prompt_of(judge: Judge, form: str, examples: Sequence[Item], text: str, choices: Sequence[str]) -> Prompt:
     """The examples, or as many of the last ones as fit what the model reads at once, and `text` with each of
-    the answers, of which the answer is to be scored."""
+    the answers, of which the answer is to be scored, with the blanks before it: in some of the answers they
+    are a token of their own, in others they begin one."""
     parts = [_written(form, example) for example in examples]
     asked = form.partition("{label}")[0].replace("{text}", text)
     room = judge.room
     while True:
         before = "".join(parts) + asked
-        texts = [text_of(choice, judge.tokenizer, before) for choice in choices]
+        stem = before.rstrip(" ")
+        blanks = before[len(stem) :]
+        texts = [text_of(blanks + choice, judge.tokenizer, stem) for choice in choices]
         if not parts or room is None or max(len(each.ids) for each in texts) <= room:
             return Prompt(texts, len(parts))
         del parts[0]

@@ -80,7 +80,7 @@ def fitting(trained: Trained) -> tuple[str, Architecture]:
 
 def _headless(architecture: Architecture, trained: Trained) -> str:
     """Whether nothing that the model was asked in training would be left of it."""
-    if any(has_head(trained.sizes, head) for head in architecture.heads):
+    if any(has_head(trained.sizes, head) for head in architecture.kept(trained.sizes)):
         return ""
     return f"the model has no head but {', '.join(spec.name for spec in trained.sizes.heads)}"
 
