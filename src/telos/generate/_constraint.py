@@ -133,7 +133,8 @@ class _Vocabulary:
 def _made(key: str, tokenizer: Tokenizer) -> Any:
     import llguidance
 
-    return llguidance.LLTokenizer(_Vocabulary(tokenizer))
+    vocabulary: Any = _Vocabulary(tokenizer)
+    return llguidance.LLTokenizer(vocabulary)
 
 
 def _vocabulary(tokenizer: Tokenizer) -> Any:
