@@ -112,7 +112,8 @@ class Copies:
         if reach == len(ids):
             return places[:0]
         there = places + (reach - start)
-        there, places = (each[there < self._ends_of(places)] for each in (there, places))
+        inside = there < self._ends_of(places)
+        there, places = there[inside], places[inside]
         further: Ids = places[self.shards.ids[there] == ids[reach]]
         return further
 
