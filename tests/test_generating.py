@@ -206,7 +206,7 @@ def test_the_report_tells_what_samples_copy(run: telos.Run) -> None:
         (run.folder / "samples.json").write_text(before, encoding="utf-8")
         run.report()
     assert "50% of it stands in the training text" in page and "the model knows it by heart" in page
-    assert "&lt;b&gt;⟦U+202E⟧x" in page and "<b>" not in page
+    assert "&lt;b&gt;⟦U+202E⟧x" in page and "<b>\u202e" not in page
 
 
 # ---- the loop that asks

@@ -113,6 +113,30 @@ def test_a_sample_is_the_same_in_any_company(tokenizer: Tokenizer, name: str) ->
         assert alone.logprob == pytest.approx(sample.logprob, abs=1e-3)
 
 
+class Counted(Scripted):
+    """Notes how many rows each run has."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.rows: list[int] = []
+
+    def encode(self, main: Rows, *rest: Any) -> tuple[Tensor, Any]:  # type: ignore[override]
+        self.rows.append(main.shape[0])
+        return super().encode(main, *rest)
+
+
+def test_rows_that_are_finished_make_room(tokenizer: Tokenizer) -> None:
+    """Once they are half of all; the texts are those of each prompt alone."""
+    ids = tokenizer.encode("a b c d e f g h i j").tolist()
+    network = Counted(tokenizer.size, [*ids[:8], tokenizer.end])
+    prompts = ["a" * number for number in range(8)]  # the longer, the sooner its script is at its end
+    samples = generate(network, tokenizer, prompts, GREEDY)
+    rows, network.rows = network.rows, []
+    assert rows[0] == 8 and rows[-1] == 1 and rows == sorted(rows, reverse=True)
+    alone = [generate(network, tokenizer, [prompt], GREEDY)[0] for prompt in prompts]
+    assert [sample.ids for sample in samples] == [sample.ids for sample in alone]
+
+
 def test_beyond_the_window_it_goes_on_from_the_last_half(tokenizer: Tokenizer) -> None:
     """Trap 23: positions stay below the window; the context is its last half and what came after."""
     window = 8

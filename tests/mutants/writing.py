@@ -101,9 +101,9 @@ def all_equals_of_the_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.generate import _draw
 
     def loose(logits: Any, count: int) -> Any:
-        return logits.masked_fill(logits < logits.topk(count, 1).values[:, -1:], float("-inf"))
+        return logits < logits.topk(count, 1).values[:, -1:]
 
-    monkeypatch.setattr(_draw, "_most_probable", loose)
+    monkeypatch.setattr(_draw, "_less_probable", loose)
 
 
 @mutant(kills=f"{DRAW}::test_a_nucleus_is_the_same_however_it_is_looked_for")

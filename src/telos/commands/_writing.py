@@ -146,7 +146,7 @@ class _Counted:
 
         if not self._wanted.statistics:
             return {}
-        texts, tokens, nats = ([each[part] for each in self._texts] for part in range(3))
+        texts, tokens, nats = zip(*self._texts, strict=True) if self._texts else ((), (), ())
         form = {"in_form": self._formed} if self._form else {}
         return {"statistics": {**diversity(texts, tokens, nats).table(), "cut": self._cut, **form}}
 

@@ -112,8 +112,10 @@ class Copies:
         if reach == len(ids):
             return places[:0]
         there = places + (reach - start)
-        there, places = (each[there < self._ends_of(places)] for each in (there, places))
-        return places[self.shards.ids[there] == ids[reach]]
+        inside = there < self._ends_of(places)
+        there, places = there[inside], places[inside]
+        further: Ids = places[self.shards.ids[there] == ids[reach]]
+        return further
 
     def _ends_of(self, places: Ids) -> Ids:
         """Where the document that each place is in ends."""

@@ -8,7 +8,7 @@
                     text where settings cut the unlikely off
 
 What is counted is a word, and in Chinese, which has no blanks between words, a character; a mark of
-punctuation and a line end are words of their own (`telos.words`). No n-gram goes beyond a sample. Distinct-n
+punctuation is a word of its own, and so is a line end, with blank lines after it (`telos.words`). No n-gram goes beyond a sample. Distinct-n
 falls with the amount of text, and self-BLEU rises with the number of samples: compare sets of equal size.
 """
 
@@ -97,7 +97,7 @@ def _self_bleu(said: Sequence[Sequence[str]]) -> float | None:
     """By sacrebleu, which gets the words as they are: blanks divide them, and a line end is a mark."""
     lines = [" ".join("¶" if word == "\n" else word for word in words) for words in said if words]
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
     except ImportError:
         return None
     if len(lines) < 2:

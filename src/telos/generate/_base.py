@@ -111,7 +111,15 @@ def generated(
         with network.at_rest(), _autocast(growing.device, precision):
             while any(not row.finished for row in batch):
                 growing.advance()
+                _let_go(growing)
         yield from (row.sample() for row in batch)
+
+
+def _let_go(growing: Decoder) -> None:
+    """Rows that are finished make room once they are half of all: not sooner, as their state is copied."""
+    going = [place for place, row in enumerate(growing.rows) if not row.finished]
+    if going and 2 * len(going) <= len(growing.rows):
+        growing.keep(going)
 
 
 def begin(

@@ -66,10 +66,8 @@ class Constraint:
             )
         made = llguidance.LLMatcher(_vocabulary(tokenizer), self._grammar(), log_level=0)
         mask = b"" if made.is_error() else made.compute_bitmask()
-        if made.is_error():
-            raise ConfigError(f"{self.key}: {_first_line(made.get_error())}")
-        if not any(mask):
-            raise ConfigError(f"{self.key}: this vocabulary can say nothing that matches.")
+        if not any(mask) or made.is_error():
+            raise ConfigError(f"{self.key}: {_reason(made.get_error())}")
         return made
 
     def _grammar(self) -> str:
@@ -99,8 +97,14 @@ class Matcher:
         return bool(self._inner.is_accepting())
 
     def allowed(self) -> NDArray[np.bool_]:
-        """Which tokens (size,) may come next; what the end token has here means nothing."""
+        """Which tokens (size,) may come next; what the end token has here means nothing.
+
+        Raises:
+            ConfigError: the expression has become too large to follow.
+        """
         bits = np.frombuffer(self._inner.compute_bitmask(), np.uint8)
+        if self._inner.is_error():
+            raise ConfigError(f"generate.constraint: {_reason(self._inner.get_error())}")
         return np.unpackbits(bits, count=self._size, bitorder="little").astype(np.bool_)
 
     def add(self, token: int) -> None:
@@ -129,7 +133,8 @@ class _Vocabulary:
 def _made(key: str, tokenizer: Tokenizer) -> Any:
     import llguidance
 
-    return llguidance.LLTokenizer(_Vocabulary(tokenizer))
+    vocabulary: Any = _Vocabulary(tokenizer)
+    return llguidance.LLTokenizer(vocabulary)
 
 
 def _vocabulary(tokenizer: Tokenizer) -> Any:
@@ -153,6 +158,9 @@ def _delimited(pattern: str) -> str:
     return re.sub(r"(?s)(\\.)|/|\n", lambda found: found[1] or {"/": r"\/", "\n": r"\n"}[found[0]], pattern)
 
 
-def _first_line(error: str) -> str:
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    return lines[0] if lines else "the library refuses it without a word"
+def _reason(error: str) -> str:
+    """What the library says, without its own picture of it."""
+    if not error or error.startswith("NoExtension"):
+        return "this vocabulary can say nothing that matches."
+    found = re.search(r"^error: (.*)$", error, re.MULTILINE) or re.search(r"\(in regex\): (.*)$", error, re.M)
+    return f"this cannot be followed: {found[1] if found else error.strip().splitlines()[0]}."

@@ -32,49 +32,58 @@ def draw(logits: Tensor, settings: DrawSettings, uniform: Tensor) -> Tensor:
     """
     if settings.temperature == 0:
         return logits.argmax(1)
-    shares = kept(logits, settings)
-    reached = shares.cumsum(1)
+    weights = _weights(logits, settings)
+    reached = weights.cumsum(1)
     goal = (uniform * reached[:, -1]).unsqueeze(1)
     place = torch.searchsorted(reached, goal, right=True).squeeze(1)
-    return torch.where(place < shares.shape[1], place, shares.argmax(1))  # rounding may pass the end
+    return torch.where(place < weights.shape[1], place, weights.argmax(1))  # rounding may pass the end
 
 
 def kept(logits: Tensor, settings: DrawSettings) -> Tensor:
     """The probability with which each token of each row is drawn: (B, outputs), nought for what is cut off.
     Of tokens that are equally probable the first ones are kept."""
+    weights = _weights(logits, settings)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def _weights(logits: Tensor, settings: DrawSettings) -> Tensor:
+    """The same, but for a factor in each row, which nothing depends on."""
+    weights = logits - logits.amax(1, keepdim=True)
+    if settings.temperature != 1:
+        weights /= settings.temperature
+    weights.exp_()
     if settings.top_k and settings.top_k < logits.shape[1]:
-        logits = _most_probable(logits, settings.top_k)
-    shares = ((logits - logits.amax(1, keepdim=True)) / settings.temperature).exp()
-    shares = shares / shares.sum(1, keepdim=True)
+        weights.masked_fill_(_less_probable(logits, settings.top_k), 0.0)
     if settings.top_p < 1:
-        shares = _nucleus(shares, settings.top_p)
+        weights = _nucleus(weights, settings.top_p)
     if settings.min_p:
-        shares = torch.where(shares >= settings.min_p * shares.amax(1, keepdim=True), shares, 0.0)
-    return shares / shares.sum(1, keepdim=True)
+        weights.masked_fill_(weights < settings.min_p * weights.amax(1, keepdim=True), 0.0)
+    return weights
 
 
-def _most_probable(logits: Tensor, count: int) -> Tensor:
-    """−∞ for all but so many in each row: those above the last of them, and of its equals the first."""
+def _less_probable(logits: Tensor, count: int) -> Tensor:
+    """All but so many in each row: those below the last of these, and of its equals all but the first."""
     last = logits.topk(count, 1, sorted=True).values[:, -1:]
     equal = logits == last
     left = count - (logits > last).sum(1, keepdim=True)
-    return logits.masked_fill((logits < last) | (equal & (equal.cumsum(1) > left)), -torch.inf)
+    return (logits < last) | (equal & (equal.cumsum(1) > left))
 
 
-def _nucleus(shares: Tensor, share: float) -> Tensor:
-    """Nought for all but the fewest, most probable tokens whose probability together reaches `share`.
+def _nucleus(weights: Tensor, share: float) -> Tensor:
+    """Nought for all but the fewest, most probable tokens that together make `share` of the whole.
 
     A token below (1 − share) / outputs is never one of them: all such tokens together are less than what may
     be left out.
     """
-    likely = shares >= (1 - share) / shares.shape[1]
+    total = weights.sum(1, keepdim=True)
+    likely = weights >= (1 - share) / weights.shape[1] * total
     many = int(likely.sum(1).max())
     places = None
-    if many * NARROW <= shares.shape[1]:
-        places = torch.where(likely, shares, 0.0).topk(many, 1, sorted=False).indices.sort(1).values
-    among = shares if places is None else shares.gather(1, places)
+    if many * NARROW <= weights.shape[1]:
+        places = torch.where(likely, weights, 0.0).topk(many, 1, sorted=False).indices.sort(1).values
+    among = weights if places is None else weights.gather(1, places)
     ranked, order = among.sort(dim=1, descending=True, stable=True)
     before = ranked.cumsum(1) - ranked
-    ranked = torch.where(before < share, ranked, 0.0)
+    ranked = torch.where(before < share * total, ranked, 0.0)
     among = torch.zeros_like(among).scatter_(1, order, ranked)
-    return among if places is None else torch.zeros_like(shares).scatter_(1, places, among)
+    return among if places is None else torch.zeros_like(weights).scatter_(1, places, among)

@@ -337,13 +337,17 @@ def take(rows: Sequence[Row], logits: Tensor, shut: Tensor) -> None:
     for places in _alike(rows):
         part = open_ones if len(places) == len(rows) else open_ones[places]
         uniform = [rows[place].uniform() for place in places]
-        drawn = draw(part, rows[places[0]].settings, torch.tensor(uniform).to(said)).tolist()
-        for place, token in zip(places, drawn, strict=True):
-            rows[place].add(token, float(said[place, token] - totals[place]))
+        exactly = torch.tensor(uniform, dtype=torch.float64, device=said.device)
+        drawn = draw(part, rows[places[0]].settings, exactly)
+        chances = said[places, drawn] - totals[places]
+        for place, token, chance in zip(places, drawn.tolist(), chances.tolist(), strict=True):
+            rows[place].add(token, chance)
 
 
 def _alike(rows: Sequence[Row]) -> list[list[int]]:
     """The places of rows that are drawn by the same settings; rows that joined may have others."""
+    if all(row.settings is rows[0].settings for row in rows):
+        return [list(range(len(rows)))]
     found: dict[tuple[float, ...], list[int]] = {}
     for place, row in enumerate(rows):
         settings = row.settings
