@@ -97,7 +97,8 @@ class Served:
         if name == "score":
             return says and bool(kinds_of(objective, tokenizer))
         if name == "embed":
-            piece = Piece(ids=np.array([tokenizer.begin, tokenizer.end]), document=0)
+            starts = dict.fromkeys(("word_start", "sentence_start"), np.ones(2, np.bool_))
+            piece = Piece(ids=np.array([tokenizer.begin, tokenizer.end]), document=0, columns=starts)
             return objective.unhidden(piece, tokenizer) is not None
         return {"translate": tasks.can_translate, "classify": tasks.can_classify}[name](self.run)
 
