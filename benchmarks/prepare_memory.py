@@ -1,12 +1,14 @@
 """Does preparation stay within 2 GB of memory, however large the text? Generates it, prepares it, measures.
 
-    python benchmarks/prepare_memory.py [--gigabytes 5] [--folder DIR]
+    python benchmarks/prepare_memory.py [--gigabytes 10] [--folder DIR] [--set KEY=VALUE …]
 
 Text is drawn from a seed: six parts English-like words (Zipf's law over 200,000) and three parts Chinese
 (Zipf's law over 6,000 characters), as JSON lines in files of 256 MB, one document in fifty a copy of an
-earlier one; and one part a single text file. Preparation runs in a process of its own, whose peak of
-resident memory the operating system tells. The text and what was prepared are deleted; the result is written
-beside this file, with the date, the hardware and the versions.
+earlier one; and one part a single text file. Preparation runs in a process of its own, with as many workers
+as there are processors. Its memory is looked at ten times a second: all its processes together, what they
+share counted once (proportional set sizes, as Linux tells them).
+Files that are mapped count as far as they are in memory. The text and what was prepared are deleted; the
+result is written beside this file, with the date, the hardware and the versions.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -30,12 +32,11 @@ from telos.doctor import hardware
 
 PREPARE = """
 import sys
-from pathlib import Path
-from telos.data.prepare import prepare
-from telos.data.settings import DataSettings
-from telos.tokenizer import TokenizerSettings
-prepared = prepare(DataSettings(path=Path(sys.argv[1])), TokenizerSettings(), Path(sys.argv[2]))
+from telos.run import load_recipe, prepare
+prepared = prepare(load_recipe(sys.argv[1], sys.argv[3:]), sys.argv[2])
 """
+LOOK = 0.1
+"""Seconds between two looks at the memory."""
 LIMIT = 2_000_000_000
 FILE = 256_000_000
 
@@ -43,8 +44,9 @@ FILE = 256_000_000
 def main() -> None:
     """Generate, prepare, report; the exit status is 1 if the limit was passed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--gigabytes", type=float, default=5.0)
+    parser.add_argument("--gigabytes", type=float, default=10.0)
     parser.add_argument("--folder", type=Path, help="where there is room for three times as much")
+    parser.add_argument("--set", nargs="+", default=[], help="settings of the recipe: data.dedupe.near=drop")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.folder, prefix="telos-prepare-") as name:
         folder = Path(name)
@@ -54,26 +56,32 @@ def main() -> None:
                 f"{folder}: {free / 1e9:.1f} of {3 * chosen.gigabytes:.1f} GB free: choose another --folder."
             )
         size = write_text(folder / "text", int(chosen.gigabytes * 1e9))
-        result = measure(folder, size)
+        result = measure(folder, size, chosen.set)
     path = Path(__file__).with_name(f"prepare_memory-{date.today()}.json")
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1, ensure_ascii=False))
     sys.exit(int(result["peak_resident_bytes"] > LIMIT))
 
 
-def measure(folder: Path, size: int) -> dict[str, Any]:
+def measure(folder: Path, size: int, settings: Sequence[str] = ()) -> dict[str, Any]:
     """Prepare the text in `folder` in another process, and what that took."""
     begin = time.monotonic()
-    child = subprocess.Popen([sys.executable, "-c", PREPARE, str(folder / "text"), str(folder / "prepared")])
-    _, status, used = os.wait4(child.pid, 0)
+    command = [sys.executable, "-c", PREPARE, str(folder / "text"), str(folder / "runs"), *settings]
+    child, peak, status = subprocess.Popen(command), 0, None
+    while status is None:
+        peak = max(peak, sum(_bytes(process) for process in _tree(child.pid)))
+        time.sleep(LOOK)
+        done, code, used = os.wait4(child.pid, os.WNOHANG)
+        status = code if done else None
     seconds = time.monotonic() - begin
     if status:
         sys.exit(f"Preparation ended with status {os.waitstatus_to_exitcode(status)}.")
-    card = json.loads(next((folder / "prepared").glob("*/card.json")).read_text(encoding="utf-8"))
+    card = json.loads(next((folder / "runs" / "prepared").glob("*/card.json")).read_text(encoding="utf-8"))
     return {
         "date": str(date.today()),
         "text_bytes": size,
-        "peak_resident_bytes": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "settings": list(settings),
+        "peak_resident_bytes": peak,
         "limit_bytes": LIMIT,
         "seconds": round(seconds),
         "megabytes_per_second": round(size / 1e6 / seconds, 2),
@@ -89,6 +97,29 @@ def measure(folder: Path, size: int) -> dict[str, Any]:
             **{name: importlib.metadata.version(name) for name in ("telos-lm", "tokenizers", "numpy")},
         },
     }
+
+
+def _tree(process: int) -> list[int]:
+    """A process and all that it started."""
+    found = [process]
+    for each in found:  # grows while it is walked
+        try:
+            for thread in Path(f"/proc/{each}/task").iterdir():
+                found += map(int, (thread / "children").read_text().split())
+        except OSError:  # it has just ended
+            continue
+    return found
+
+
+def _bytes(process: int) -> int:
+    """Of memory that a process has, its part of what it shares."""
+    try:
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
 
 
 def write_text(folder: Path, size: int) -> int:

@@ -17,7 +17,7 @@ DOCS = Path(__file__).parent
 BEGIN, END = "<!-- begin: written by make_models_table.py -->\n", "<!-- end -->\n"
 HEAD = {"en": "objective", "zh": "训练目标"}
 MEMBERS = {"en": "as its members", "zh": "同它的成员"}
-VARIANTS = {"form": ("source", "prefix")}
+VARIANTS = {"form": ("source", "prefix"), "read": ("full", "causal")}
 """Settings that decide what an objective requires, with all that they can be."""
 
 

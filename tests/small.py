@@ -1,10 +1,20 @@
 """A run so small that it trains in seconds, through the same doors as a large one."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NARROW", "SHRUNK", "last_weights", "write_poems", "write_texts"]
+__all__ = [
+    "NARROW",
+    "SHRUNK",
+    "labelled",
+    "last_weights",
+    "write_labelled",
+    "write_poems",
+    "write_talks",
+    "write_texts",
+]
 
 SHRUNK = (
     "train.window=16",
@@ -51,6 +61,58 @@ def write_poems(path: Path, number: int = 30, first: int = 0) -> Path:
         for i in range(first, first + number)
     ]
     path.write_text("".join(json.dumps(poem, ensure_ascii=False) + "\n" for poem in poems), encoding="utf-8")
+    return path
+
+
+_JUDGED = {
+    "negative": ("awful", "dull", "糟糕"),
+    "positive": ("great", "lovely", "精彩"),
+    "neutral": ("long", "plain", "普通"),
+}
+
+
+def labelled(number: int, classes: int = 2, first: int = 0) -> list[tuple[str, str]]:
+    """Texts, no two alike, and their classes, which a word in each gives away."""
+    found = []
+    for index in range(first, first + number):
+        label = list(_JUDGED)[index % classes]
+        word = _JUDGED[label][index // classes % 3]
+        found.append((f"the film number {index}, {word} from end to end", label))
+    return found
+
+
+def write_labelled(
+    path: Path, rows: list[tuple[str, str]], header: tuple[str, str] | None = ("text", "label")
+) -> Path:
+    """A `.csv` or `.tsv` of texts and labels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tabs = path.suffix == ".tsv"
+    with path.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, delimiter="\t" if tabs else ",", lineterminator="\n")
+        writer.writerows([*([header] if header else []), *rows])
+    return path
+
+
+def write_talks(path: Path, number: int = 40) -> Path:
+    """JSON lines with a conversation each, and the same as an instruction with its input and output."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for n in range(number):
+        turns = (
+            ("system", "Be brief."),
+            ("user", f"What is {n} and {n}?"),
+            ("assistant", f"It is {2 * n}."),
+            ("user", "Sure?"),
+            ("assistant", "Yes 是."),
+        )
+        talk = {
+            "messages": [{"role": role, "content": text} for role, text in turns],
+            "instruction": f"Add {n} and {n}.",
+            "input": f"say {n}" if n % 2 else "",
+            "output": f"{2 * n}",
+        }
+        lines.append(json.dumps(talk, ensure_ascii=False) + "\n")
+    path.write_text("".join(lines), encoding="utf-8")
     return path
 
 

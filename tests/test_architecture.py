@@ -109,7 +109,8 @@ def test_templates_are_our_own() -> None:
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         assert "trust_remote_code=True" not in text, name(path)
-        assert "chat_template" not in text or name(path) == "serve/chat.py", name(path)
+        # a template that is written for others is ours; only transformers fills one in, in its sandbox
+        assert "chat_template" not in text or name(path) in ("export/hf/_write.py", "export/hf/_proof.py")
         if name(path) != "data/filters/python.py":  # a user's own function, from a file that the recipe names
             assert not {"eval", "exec", "__import__", "compile"} & called(path), name(path)
 

@@ -2,6 +2,7 @@
 here."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,8 @@ from telos.config import changes, read, read_toml
 from telos.errors import ConfigError
 from telos.models._base import Sizes
 from telos.recipe import Recipe, models_that_fit
-from telos.run import fit, load_recipe
-from tests.small import NARROW, SHRUNK, write_poems, write_texts
+from telos.run import Run, fit, load_recipe
+from tests.small import NARROW, SHRUNK, labelled, write_labelled, write_poems, write_talks, write_texts
 
 NAMES = sorted(shipped.described())
 GPT3 = {
@@ -27,12 +28,31 @@ GPT3 = {
 """Parameters as table 2.1 of Brown et al. (2020) rounds them."""
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A model for recipes to start from."""
+    root = tmp_path_factory.mktemp("trained")
+    changes = [f"data.path={write_texts(root / 'texts')}", *SHRUNK, *NARROW["decoder"], "tokenizer.size=400"]
+    return fit(load_recipe("gpt-small", changes), root / "runs")
+
+
 def local(name: str, folder: Path) -> list[str]:
     """Overrides that turn a recipe to text made here, in the form it expects."""
     table = read_toml(shipped.path_of(name))
     data = table["data"]
+    if data.get("text_key") == "messages":
+        return [f"data.path={write_talks(folder / 'talks.jsonl')}"]
     if data.get("source") == "python_library":
         return ["data={path='" + str(write_texts(folder / "texts")) + "'}"]
+    if data.get("source") == "pairs":
+        source = "data.pair=['en', 'de']"  # the recipe's, turned round
+        return [source, *(f"data.{key}={path}" for key, path in write_pairs(folder).items())]
+    if "target" in data.get("columns", ()):
+        text = "".join(f"die Katze {n}\tthe cat {n}\n" for n in range(40))
+        (folder / "pairs.tsv").write_text(text, encoding="utf-8")
+        return [f"data.path={folder / 'pairs.tsv'}"]
+    if "classify" in str(table.get("objective")):
+        return [f"data.{key}={file}" for key, file in labelled_files(table, folder).items()]
     if data.get("text_key"):
         return [
             f"data.{key}={write_poems(folder / f'{key}.jsonl', 20, 100 * n)}"
@@ -46,6 +66,29 @@ def local(name: str, folder: Path) -> list[str]:
     return [f"data.path={write_texts(folder / 'texts')}"]
 
 
+def write_pairs(folder: Path) -> dict[str, Path]:
+    """Two files of sentences for each split, by the file of the texts."""
+    found = {}
+    for number, split in enumerate(("path", "validation", "test")):
+        for language, word in (("en", "cat"), ("de", "Katze")):
+            lines = (f"{word} {n}\n" for n in range(number * 100, number * 100 + 20))
+            (folder / f"{split}.{language}").write_text("".join(lines), encoding="utf-8")
+        found[split] = folder / f"{split}.en"
+    return found
+
+
+def labelled_files(table: dict[str, Any], folder: Path) -> dict[str, Path]:
+    """Texts with classes in the form that a recipe expects."""
+    data, three = table["data"], "three" in table["name"]
+    header = None if "columns" in data else (data.get("text_key", "text"), "label")
+    suffix = ".csv" if three else ".tsv"
+    parts = ["path"] if "split" in data else ["path", "validation", "test"]
+    return {
+        part: write_labelled(folder / f"{part}{suffix}", labelled(60, 2 + three, 1000 * number), header)
+        for number, part in enumerate(parts)
+    }
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_says_what_it_is_in_two_lines(name: str) -> None:
     assert 1 <= len(shipped.described()[name].splitlines()) <= 3 and all(
@@ -55,8 +98,11 @@ def test_it_says_what_it_is_in_two_lines(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*sorted({*NAMES} - {*GPT3}), "gpt3-125m"])
-def test_it_takes_two_steps(name: str, tmp_path: Path) -> None:
+def test_it_takes_two_steps(name: str, trained: Run, tmp_path: Path) -> None:
     told = read_toml(shipped.path_of(name))
+    if "name" not in told.get("model", {}):  # a trained model has to be named
+        fine_tuned(name, trained, tmp_path)
+        return
     model = told["model"]["name"]
     cutoffs = ["loss.cutoffs=[20, 40]"] if told.get("loss", {}).get("cutoffs") else []
     size = [] if "word" in shipped.path_of(name).read_text() else ["tokenizer.size=400"]
@@ -65,6 +111,15 @@ def test_it_takes_two_steps(name: str, tmp_path: Path) -> None:
     assert run.outcome is not None and run.outcome.step == 2
     assert run.figures()["evaluation"]["test"]["loss"] > 0
     assert (run.folder / "report.html").stat().st_size > 1000
+
+
+def fine_tuned(name: str, trained: Run, folder: Path) -> None:
+    given = [*local(name, folder), *SHRUNK, f"model.from={trained.folder}", "train.window=64"]
+    run = fit(load_recipe(name, given), folder / "runs")
+    assert run.outcome is not None and run.outcome.step == 2
+    assert run.figures()["evaluation"]["test"]["loss"] > 0
+    trained_numbers = run.figures()["machine"]["trained"]
+    assert (trained_numbers < run.figures()["machine"]["parameters"]) is (run.recipe.tune.only == "lora")
 
 
 @pytest.mark.parametrize("name", GPT3)

@@ -50,6 +50,7 @@ MEANT_TO_CHANGE_NOTHING = {
     "data.remote.cache": "text that is elsewhere: tests/data/test_remote.py",
     "data.remote.gigabytes": "text that is elsewhere: tests/data/test_remote.py",
     "evaluate.batch": "time and memory only: tests/evaluate/test_likelihood.py",
+    "generate.batch": "time and memory only: tests/generate/test_left_to_right.py",
     "train.loader.workers": "processes that make batches: tests/data/test_loader.py",
     "train.loader.timeout": "how long a hanging worker is waited for: tests/data/test_loader.py",
     "train.compute.compile": "time and rounding: tests/train/test_compiled.py",
@@ -174,11 +175,20 @@ BASES: dict[str, dict[str, Any]] = {
         **put(_COMMON, "objective", {"name": "replaced"}),
         "model": {"name": "encoder", "width": 16, "depth": 1, "heads": {"count": 2}},
     },
+    "classify": {
+        **put(_COMMON, "objective", {"name": "classify"}),
+        "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2},
+    },
     "mixture": {
         **put(_COMMON, "objective", {"name": "mixture", "of": ["causal", {"name": "causal", "end": False}]}),
         "model": {"name": "decoder", "width": 16, "depth": 1, "heads": 2},
     },
 }
+
+
+CLASSES = ("often", "seldom")
+FILES = {"classify": "lines.jsonl"}
+"""Of the text, what a base reads of it where it is not all."""
 
 
 @cache
@@ -189,13 +199,16 @@ def texts() -> tuple[TemporaryDirectory[str], Path]:
     odd = b"e\xcc\x81 caf\xe9 BELL\x07\r\nA \xe2\x98\x83 snowman & co.\r\n\r\n"
     odd += "GrÃ¼ÃŸe  \n\n\n\n頭髮和头发 Ａ１\nAccept all cookies\nend\n".encode()
     (folder / "odd.txt").write_bytes(odd * 3)
-    lines = [json.dumps({"text": f"line {n} of it", "other": f"another {n}"}) for n in range(20)]
+    rows = (
+        {"text": f"line {n} of it", "other": f"another {n}", "label": CLASSES[n % 3 == 0]} for n in range(20)
+    )
+    lines = [json.dumps(row) for row in rows]
     (folder / "lines.jsonl").write_text("\n".join(lines) + "\n")
     return keeper, folder
 
 
 def resolved(base: str) -> dict[str, Any]:
-    return read(Recipe, {**BASES[base], "data": {"path": str(texts()[1])}}).table()
+    return read(Recipe, {**BASES[base], "data": {"path": str(texts()[1] / FILES.get(base, ""))}}).table()
 
 
 def says(table: dict[str, Any]) -> str:

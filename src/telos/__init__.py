@@ -15,14 +15,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from telos.errors import TelosError
+    from telos.generate._forms import check_form
     from telos.recipe import Recipe
     from telos.run import Run, fit, load_recipe, open_run, prepare
 
-__all__ = ["Recipe", "Run", "TelosError", "__version__", "fit", "load_recipe", "open_run", "prepare"]
+__all__ = [
+    "Recipe",
+    "Run",
+    "TelosError",
+    "__version__",
+    "check_form",
+    "fit",
+    "load_recipe",
+    "open_run",
+    "prepare",
+]
 
 __version__ = "0.1.0"
 
-_HOMES = {"TelosError": "telos.errors", "Recipe": "telos.recipe"}
+_HOMES = {"TelosError": "telos.errors", "Recipe": "telos.recipe", "check_form": "telos.generate._forms"}
 
 
 def __getattr__(name: str) -> Any:

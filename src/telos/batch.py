@@ -41,6 +41,7 @@ __all__ = [
     "Rows",
     "Side",
     "Soft",
+    "gathered",
     "may_see",
 ]
 
@@ -105,8 +106,8 @@ class Piece:
     ask_from: int = 0
     """Tokens before this place are context only: another piece answers for them."""
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Other columns of the shards: per token (`word_start`,
-    `sentence_start`), or of the document (`target`, `label`)."""
+    """Other columns of the shards: per token (`word_start`, `sentence_start`), or of the document (`target`,
+    `label`: the name of its class, empty where it has none)."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -159,7 +160,7 @@ class Ask:
 
     head: str
     at: NDArray[np.int64]
-    """Places within the side, shape (k,)."""
+    """Places within the side, shape (k,), or with `of` (m,)."""
     target: NDArray[np.int64] | NDArray[np.float32]
     """The true class (k,), or a distribution over classes (k, classes)."""
     weight: NDArray[np.float32]
@@ -168,6 +169,9 @@ class Ask:
     """The name its loss is summed under; by default the head's."""
     negative: bool = False
     """Unlikelihood: −log(1 − p) of the target instead of −log p."""
+    of: NDArray[np.int64] | None = None
+    """Which question each place belongs to, (m,): a question is put to the mean of its places. Without it,
+    each has one."""
 
     @property
     def name(self) -> str:
@@ -184,6 +188,8 @@ class HeadSpec:
     kind: Literal["tokens", "classes", "marks"] = "tokens"
     """`tokens` may share the embedding's weight; `classes` has its own, and is asked once for a text; `marks`
     is no or yes at every place, said by one number: the logit of yes, where that of no is 0."""
+    names: tuple[str, ...] = ()
+    """What the classes are called, where they have names: two heads with others are asked other things."""
     ahead: int = 0
     """Predicts so many tokens further on than the head `tokens` does. Its hidden states go through a layer of
     its own first, so that heads which share a projection differ."""
@@ -256,7 +262,7 @@ class Asked:
     head: str
     term: str
     at: Tensor
-    """Flat places (K,)."""
+    """Flat places (K,), or with `of` (M,)."""
     target: Tensor
     """Classes (K,), int64, or distributions (K, classes), float32."""
     weight: Tensor
@@ -264,6 +270,8 @@ class Asked:
     negative: bool = False
     soft: Soft | None = None
     """In place of `target`."""
+    of: Tensor | None = None
+    """Which question each place belongs to (M,); K for the places of a bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +298,21 @@ class Batch:
             asks=tuple(_moved(ask, device) for ask in self.asks),
             continues=None if self.continues is None else self.continues.to(device, non_blocking=True),
         )
+
+
+def gathered(hidden: Tensor, asked: Asked, part: slice = slice(None)) -> Tensor:
+    """Of hidden states (places, width) those that these questions are put to (k, width): one place each, or
+    the mean of several, which is taken in float32 at least."""
+    if asked.of is None:
+        return hidden.index_select(0, asked.at[part])
+    found = hidden.index_select(0, asked.at)
+    wide = torch.promote_types(found.dtype, torch.float32)
+    rows = len(asked.target) + 1  # one for the places of a bucket
+    sums = torch.zeros(rows, found.shape[1], dtype=wide, device=found.device)
+    sums = sums.index_add(0, asked.of, found.to(wide))
+    ones = torch.ones(len(found), dtype=wide, device=found.device)
+    counts = torch.zeros(rows, dtype=wide, device=found.device).index_add(0, asked.of, ones)
+    return (sums / counts.clamp(min=1).unsqueeze(1))[:-1][part].to(found.dtype)
 
 
 class Answer(NamedTuple):
@@ -326,5 +349,6 @@ def may_see(query: Rows, key: Rows) -> Tensor:
     earlier = key.order[:, None, :] <= query.order[:, :, None]
     allowed = same & earlier & key.seen[:, None, :]
     queries, keys = allowed.shape[1:]
-    itself = torch.eye(keys, dtype=torch.bool, device=allowed.device)[keys - queries :]
+    place = torch.arange(keys, device=allowed.device)
+    itself = place[keys - queries :, None] == place
     return (allowed | itself).unsqueeze(1)

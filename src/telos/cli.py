@@ -299,7 +299,7 @@ def neighbours(
 @app.command()
 def export(
     run: RunFolder,
-    to: Annotated[str, typer.Option("--to", help="The format: hf (Hugging Face).")],
+    to: Annotated[str, typer.Option("--to", help="The format: hf (Hugging Face), or peft (adapters alone).")],
     out: Annotated[
         Path | None, typer.Option("--out", help="The folder to write; by default RUN/export/FORMAT.")
     ] = None,

@@ -20,6 +20,7 @@ __all__ = [
     "adopt",
     "alone",
     "evaluated_step",
+    "informed_before",
     "read_json",
     "read_recipe",
     "same_text",
@@ -110,6 +111,19 @@ def adopt(folder: Path, recipe: Recipe) -> None:
     if any(key.startswith(CONCLUDING) for key in _allowed_changes(folder, recipe)):
         (folder / "evaluation.json").unlink(missing_ok=True)
     write_text(folder / "recipe.toml", to_toml(recipe))
+
+
+def informed_before(folder: Path, recipe: Recipe) -> Recipe:
+    """The recipe with what the run in this folder, if there is one that goes on, found out from its text when
+    it began."""
+    if (
+        not (folder / "card.json").exists()
+        or not (folder / "recipe.toml").exists()
+        or not saved_before(folder)
+    ):
+        return recipe
+    classes = read_json(folder / "card.json").get("classes")
+    return recipe.informed(classes) if classes else recipe
 
 
 def saved_before(folder: Path) -> bool:

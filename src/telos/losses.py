@@ -14,6 +14,7 @@ so that the logits of a batch never exist as a whole; the gradients are made on 
 rows' logits are at hand.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -170,9 +171,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         row_weight: Tensor,
         plan: _Plan,
     ) -> tuple[Tensor, Tensor]:
-        ctx.types = (hidden.dtype, weight.dtype, bias.dtype if bias is not None else None)
+        wanted = ctx.needs_input_grad[:3]  # of a weight that is frozen no gradient is ever made
+        given = zip((hidden, weight, bias), wanted, strict=True)
+        ctx.types = tuple(x.dtype if want and x is not None else None for x, want in given)
         terms = 2 if plan.z else 1
-        grads = [_Gradient(hidden, weight, bias) for _ in range(terms)] if any(ctx.needs_input_grad) else []
+        grads = [_Gradient(hidden, weight, bias, wanted) for _ in range(terms)] if any(wanted) else []
         with torch.autocast(hidden.device.type, enabled=False):
             sums = _walk(hidden, weight, bias, target, row_weight, plan, grads)
         ctx.save_for_backward(*(tensor for grad in grads for tensor in grad.tensors()))
@@ -182,25 +185,30 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         made = ctx.saved_tensors
-        kinds = [kind for kind in ctx.types if kind is not None]
-        result: list[Tensor | None] = []
-        for place, kind in enumerate(kinds):
-            parts = [grad * up for grad, up in zip(made[place :: len(kinds)], upstream, strict=False)]
-            result.append((parts[0] if len(parts) == 1 else parts[0] + parts[1]).to(kind))
-        return (*result, *([None] * (6 - len(result))))
+        kinds = [(place, kind) for place, kind in enumerate(ctx.types) if kind is not None]
+        result: list[Tensor | None] = [None] * 6
+        for number, (place, kind) in enumerate(kinds):
+            parts = [grad * up for grad, up in zip(made[number :: len(kinds)], upstream, strict=False)]
+            result[place] = (parts[0] if len(parts) == 1 else parts[0] + parts[1]).to(kind)
+        return tuple(result)
 
 
 _apply: Any = _LinearCrossEntropy.apply
 
 
 class _Gradient:
-    """Gradients of one term, filled rows by rows; those of weight and bias accumulate in float32."""
+    """Gradients of one term, of what is wanted, filled rows by rows; those of weight and bias accumulate in
+    float32."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-        kind = _at_least_float(hidden.dtype)
-        self.hidden = torch.empty_like(hidden)
-        self.weight = torch.zeros(weight.shape, dtype=kind, device=weight.device)
-        self.bias = torch.zeros(bias.shape, dtype=kind, device=bias.device) if bias is not None else None
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequence[bool]) -> None:
+        def zeros(like: Tensor | None, want: bool) -> Tensor | None:
+            kind = _at_least_float(hidden.dtype)
+            return (
+                torch.zeros(like.shape, dtype=kind, device=like.device) if like is not None and want else None
+            )
+
+        self.hidden = torch.empty_like(hidden) if wanted[0] else None
+        self.weight, self.bias = zeros(weight, wanted[1]), zeros(bias, wanted[2])
 
     def tensors(self) -> list[Tensor]:
         return [t for t in (self.hidden, self.weight, self.bias) if t is not None]
@@ -215,7 +223,10 @@ class _Gradient:
 
         The weights go to the narrow factors of the products: a pass over (k, D) in place of one over (k, V).
         """
-        self.hidden[rows] = count * (slope @ weight)
+        if self.hidden is not None:
+            self.hidden[rows] = count * (slope @ weight)
+        if self.weight is None:
+            return
         weighed = (count * hidden).to(hidden.dtype)
         for classes in _blocks(len(weight), max(1, BLOCK // weight.shape[1])):
             self.weight[classes] += slope[:, classes].T @ weighed

@@ -1,7 +1,7 @@
 """A run that was trained: its model, its figures, and what can be asked of it."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,9 @@ from telos.data.prepare import prepare as prepare_text
 from telos.data.shards import Shards
 from telos.doctor import choose_device
 from telos.errors import CheckpointError, ConfigError, DataError
+from telos.evaluate._classifier import Classifier
 from telos.evaluate.compression import compress, document_texts, unavailable
+from telos.evaluate.copied import Copies
 from telos.evaluate.likelihood import EvaluateSettings, Likelihood, score
 from telos.explain.neighbours import Neighbours, neighbours
 from telos.export._base import Held, Trained
@@ -32,9 +34,10 @@ from telos.folder import (
     write_json,
     write_text,
 )
-from telos.generate._base import generate
+from telos.generate._base import generated
 from telos.generate._rows import Gap, OnText, Sample
 from telos.generate._settings import GenerateSettings
+from telos.models._adapters import merged
 from telos.models._base import Model, Network, Sizes
 from telos.objectives._base import Partner
 from telos.recipe import Recipe
@@ -44,12 +47,15 @@ from telos.train import checkpoint
 from telos.train.average import OWN
 from telos.train.display import Display, Quiet
 from telos.train.loop import Outcome
+from telos.train.tune import put_on
 
 __all__ = ["RUNS", "Run", "built", "open_run", "partner_of", "prepare", "sizes_of"]
 
 RUNS = Path("runs")
 HELD = 64
 """Documents that an export is proved on, at most."""
+INDEXED = 50_000_000
+"""Tokens of a training split that is indexed right after training, at most: some ten seconds."""
 
 
 def prepare(recipe: Recipe, root: str | Path = RUNS, *, display: Display | None = None) -> Prepared:
@@ -129,12 +135,23 @@ class Run:
 
     @cached_property
     def network(self) -> Network:
-        """The trained network, on the run's device: its averaged weights, where there are such."""
-        network = built(self.recipe.model, sizes_of(self.recipe, self.tokenizer))
-        checkpoint.restore(network, self.saved.tensors.get(OWN, self.saved.tensors["model"]))
-        network = network.to(self.device)
+        """The trained network, on the run's device: its averaged weights, where there are such; adapters
+        merged into the layers that they stand beside."""
+        network = merged(self.restored()).to(self.device)
         self.recipe.objective.settle({"main": network, **self.partners})
         return network
+
+    def restored(self) -> Network:
+        """The same as it was trained, on the CPU: adapters apart. Read anew each time."""
+        network = built(self.recipe.model, sizes_of(self.recipe, self.tokenizer))
+        if self._has_adapters:
+            put_on(network, self.recipe.tune.lora)
+        checkpoint.restore(network, self.saved.tensors.get(OWN, self.saved.tensors["model"]))
+        return network
+
+    @property
+    def _has_adapters(self) -> bool:
+        return self.recipe.tune.only == "lora"
 
     @cached_property
     def partners(self) -> Mapping[str, Network]:
@@ -195,8 +212,9 @@ class Run:
         """How well it predicts a whole split: `loss` in nats per token, `perplexity`, `bits_per_byte` and
         what they are of.
 
-        Beside them, what compressors reach on the same bytes (`compression`), which checkpoint it is
-        (`step`), and how long it took. Computed in float32.
+        Beside them, what compressors reach on the same bytes (`compression`), how well texts are put in
+        classes (`classification`), which checkpoint it is (`step`), and how long it took. Computed in
+        float32.
 
         Raises:
             DataError: the split holds nothing to score.
@@ -206,7 +224,23 @@ class Run:
         compression = (
             None if unavailable(self.tokenizer) else compress(document_texts(shards, self.tokenizer)).table()
         )
-        return {**found.table(), "compression": compression, "step": self.saved.step, "split": split}
+        classified = self.classifier.figures(shards) if self.classifier.labels else None
+        return {
+            **found.table(),
+            "compression": compression,
+            **({} if classified is None else {"classification": classified.table()}),
+            "step": self.saved.step,
+            "split": split,
+        }
+
+    @property
+    def classifier(self) -> Classifier:
+        """The model as a classifier, with the temperature that was found for it; without `labels` where its
+        objective puts texts in no classes."""
+        noted = read_json(path) if (path := self.folder / "calibration.json").exists() else {}
+        warmth = float(noted["temperature"]) if noted.get("step") == self.saved.step else 1.0
+        recipe = self.recipe
+        return Classifier(self.network, recipe.objective, self.tokenizer, recipe.train.window, warmth)
 
     def _score(self, shards: Shards, settings: EvaluateSettings) -> Likelihood:
         return score(
@@ -224,14 +258,25 @@ class Run:
 
     def generate(
         self,
-        prompts: Sequence[str | tuple[str, str]] = ("",),
+        prompts: Iterable[str | tuple[str, str]] = ("",),
         overrides: Iterable[str] = (),
         *,
         seed: int | None = None,
         stream: OnText | None = None,
     ) -> list[Sample]:
-        """Texts that go on from the prompts, by the recipe's
-        settings of generation with `overrides` laid over them.
+        """All of `generated` at once."""
+        return list(self.generated(prompts, overrides, seed=seed, stream=stream))
+
+    def generated(
+        self,
+        prompts: Iterable[str | tuple[str, str]],
+        overrides: Iterable[str] = (),
+        *,
+        seed: int | None = None,
+        stream: OnText | None = None,
+    ) -> Iterator[Sample]:
+        """Texts that go on from the prompts, by the recipe's settings of generation with `overrides` laid
+        over them. Prompts are taken, and samples given, `generate.batch` at a time: there may be any number.
 
         Args:
             prompts: how each text begins; or, as (before, after), what stands around a gap that is to be
@@ -246,18 +291,23 @@ class Run:
                 f"objective = {self.recipe.objective.name!r} asks for no tokens, so its model has no text to "
                 "give. Beside an objective that does, in `together`, it would."
             )
-        settings = self.generate_settings(overrides)
         endless = "carries" in self.recipe.model.gives
-        return generate(
+        return generated(
             self.network,
             self.tokenizer,
-            [prompt if isinstance(prompt, str) else Gap(*prompt) for prompt in prompts],
-            settings,
+            (prompt if isinstance(prompt, str) else Gap(*prompt) for prompt in prompts),
+            self.generate_settings(overrides),
             seed=self.recipe.seed if seed is None else seed,
             objective=self.recipe.objective,
             window=0 if endless else self.recipe.train.window,
             stream=stream,
         )
+
+    @cached_property
+    def copies(self) -> Copies:
+        """Finds what of a text stands in the training split. The first time, the split is indexed, beside
+        it."""
+        return Copies(self.shards("train"), self.tokenizer)
 
     @property
     def _says_tokens(self) -> bool:
@@ -308,6 +358,7 @@ class Run:
             tokenizer=self.tokenizer,
             objective=self.recipe.objective,
             held=self._held(),
+            adapted=self.restored() if self._has_adapters and not partner else None,
             about={key: about[key] for key in about if key == "card"} if partner else about,
         )
         name = f"{to}-{partner}" if partner else to
@@ -353,14 +404,23 @@ class Run:
         found = {name: read_json(path) for name, path in files.items() if path.exists()}
         return {"run": str(self.folder), "finished": "evaluation" in found, **found}
 
-    def conclude(self, display: Display) -> None:
-        """After training: score the held-out text, draw samples,
-        write the report. Done before, it is not done again."""
+    def conclude(self, display: Display, more: Callable[["Run"], dict[str, Any]] | None = None) -> None:
+        """After training: score the held-out text, draw samples, write the report. Done before, it is not
+        done again. `more`: further figures of the test split."""
         if evaluated_step(self.folder) != self.saved.step:
+            self._calibrate()
             display.say("Evaluating on the held-out test split …")
-            write_json(self.folder / "evaluation.json", {"test": self._evaluated("test")})
+            found = {**self._evaluated("test"), **(more(self) if more else {})}
+            write_json(self.folder / "evaluation.json", {"test": found})
             self._draw(display)
         self.report()
+
+    def _calibrate(self) -> None:
+        """Note the temperature of a classifier's probabilities, found on the validation split."""
+        if self.recipe.objective.classes() and (found := self.classifier.fitted(self.shards("validation"))):
+            temperature, texts = found
+            noted = {"step": self.saved.step, "temperature": temperature, "texts": texts}
+            write_json(self.folder / "calibration.json", noted)
 
     def _evaluated(self, split: str) -> dict[str, Any]:
         try:
@@ -373,14 +433,24 @@ class Run:
             return
         display.say("Drawing samples …")
         samples = self.generate(self._prompts())
-        write_json(self.folder / "samples.json", [asdict(sample) for sample in samples])
+        write_json(self.folder / "samples.json", [{**asdict(s), **self._copied(s.text)} for s in samples])
         write_text(self.folder / "samples.txt", "\n\n".join(f"{s.prompt}│{s.text}" for s in samples) + "\n")
+
+    def _copied(self, text: str) -> dict[str, Any]:
+        """What of a sample is copied, where that is known at once."""
+        if len(self.shards("train").ids) > INDEXED:
+            return {}
+        try:
+            return {"copied": self.copies.find(text).table()}
+        except DataError:  # nothing can be written beside the text: the run is none the worse
+            return {}
 
     def _prompts(self) -> list[str]:
         """Nothing, and how two documents of the test split begin."""
         shards = self.shards("test")
         long = [i for i in range(len(shards.lengths)) if shards.lengths[i] >= 32][:2]
-        return ["", *(self.tokenizer.decode(shards.document(i)[:12]) for i in long)]
+        begin = self.recipe.objective.beginning
+        return ["", *(begin(shards.document(i), self.tokenizer) for i in long)]
 
 
 # ---- from a recipe to objects

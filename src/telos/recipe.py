@@ -13,13 +13,14 @@ from telos.data.settings import DataSettings
 from telos.errors import ConfigError, TelosError
 from telos.evaluate.likelihood import EvaluateSettings
 from telos.find import find, names
-from telos.generate._base import check_settings
+from telos.generate._base import check_settings, decoder_for
 from telos.generate._settings import GenerateSettings
 from telos.losses import LossSettings
 from telos.models._base import Model
 from telos.objectives._base import Objective, Partner
 from telos.tokenizer import TokenizerSettings
 from telos.train.settings import TrainSettings
+from telos.train.tune import TuneSettings
 
 __all__ = ["VERSION", "Recipe", "models_that_fit", "objectives_that_use"]
 
@@ -53,6 +54,8 @@ class Recipe(Settings):
     """Modifiers of the loss in training."""
     train: TrainSettings = TrainSettings()
     """Budget, optimizer, schedule, what is done on the way."""
+    tune: TuneSettings = TuneSettings()
+    """What of a model that was trained before is trained on."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """How held-out text is scored."""
     generate: GenerateSettings = GenerateSettings()
@@ -100,8 +103,9 @@ class Recipe(Settings):
         self._check_sight()
         self._check_windows()
         self._check_blocks()
+        self._check_tuned()
         try:
-            check_settings(self.generate, self.objective.decoded)
+            check_settings(self.generate, decoder_for(self.generate, self.objective.decoded))
         except ConfigError as error:
             raise ValueError(str(error)) from None
         for name, partner in self.objective.partners().items():
@@ -135,6 +139,14 @@ class Recipe(Settings):
                 f"{self.model.name!r} does."
             )
         return model
+
+    def informed(self, classes: Mapping[str, Mapping[str, int]]) -> "Recipe":
+        """With what is known only once the text is prepared: see `Objective.informed`.
+
+        Raises:
+            DataError: the classes of the text cannot be learned.
+        """
+        return self.model_copy(update={"objective": self.objective.informed(classes)})
 
     def _check_sight(self) -> None:
         missing = self.objective.requires() - self.model.gives
@@ -179,6 +191,22 @@ class Recipe(Settings):
                 "compiled, with these settings. Leave it out."
             )
 
+    def _check_tuned(self) -> None:
+        if self.tune.only == "all":
+            return
+        if self.model.origin is None:
+            raise ValueError(
+                f"tune.only = {self.tune.only!r}: most of the model stays as it begins, and it begins with "
+                "random numbers. Say what was trained before: model.from=FOLDER"
+            )
+        beside = [name for name, partner in self.objective.partners().items() if not partner.run]
+        if beside:
+            raise ValueError(
+                f"tune.only = {self.tune.only!r}: objective = {self.objective.name!r} trains another model "
+                f"beside this one ({beside[0]}), and the two learn together or not at all. Leave tune.only "
+                "out, or take another objective."
+            )
+
     def _check_windows(self) -> None:
         try:
             self.objective.cut(self.train.window)
@@ -206,7 +234,7 @@ def _resolved(given: Any) -> Any:
     origin = {"source": origin} if isinstance(origin, str) else origin
     if not isinstance(origin, Mapping) or not isinstance(origin.get("source"), str) or origin.get("content"):
         return given
-    from telos.export.hf._source import describe
+    from telos.origin import describe
 
     found = describe(origin["source"])
     if model.get("name", found.model["name"]) != found.model["name"]:

@@ -10,7 +10,6 @@ escaped, the page runs no script and loads nothing (its content security policy 
 characters, which could reorder what is read, are shown as their code.
 """
 
-import json
 import math
 import tomllib
 import unicodedata
@@ -21,7 +20,11 @@ from typing import Any, Literal
 
 from telos import __version__
 from telos.errors import DataError
+from telos.evaluate.copied import LONG
 from telos.folder import write_text
+from telos.report_classes import class_cards, class_figures
+from telos.report_files import json_of, lines_of, toml_of
+from telos.report_pairs import pair_cards, pair_figures
 
 __all__ = ["Language", "environment", "visible", "write_report"]
 
@@ -72,9 +75,9 @@ def _words(language: Language) -> Words:
 def _content(folder: Path, language: Language) -> dict[str, Any]:
     """All that the template shows, as text; only the charts are markup, made here from numbers."""
     words = _words(language)
-    recipe = _toml(folder / "recipe.toml")
-    metrics = _lines(folder / "metrics.jsonl")
-    evaluation, machine = _json(folder / "evaluation.json", {}), _json(folder / "machine.json", {})
+    recipe = toml_of(folder / "recipe.toml")
+    metrics = lines_of(folder / "metrics.jsonl")
+    evaluation, machine = json_of(folder / "evaluation.json", {}), json_of(folder / "machine.json", {})
     scores = {split: figures for split, figures in evaluation.items() if _is_score(figures)}
     samples = _samples(folder, words)
     return {
@@ -83,7 +86,13 @@ def _content(folder: Path, language: Language) -> dict[str, Any]:
         "version": __version__,
         "name": str(recipe.get("name", folder.name)),
         "subtitle": _subtitle(recipe),
-        "cards": _cards(scores, {**_last_values(metrics), **machine}, words),
+        "cards": [
+            *class_cards(evaluation, words),
+            *pair_cards(evaluation, words),
+            *_cards(scores, {**_last_values(metrics), **machine}, words),
+        ],
+        "classes": class_figures(evaluation, words),
+        "pairs": pair_figures(evaluation, words),
         "scores": [_score_row(split, figures, words) for split, figures in scores.items()],
         "score_columns": _SCORES,
         "bars": _bars(scores, words),
@@ -93,45 +102,12 @@ def _content(folder: Path, language: Language) -> dict[str, Any]:
         "charts": _charts(metrics, words),
         "samples": samples,
         "marked": any(visible(part) != part for s in samples for part in (s["prompt"], s["text"])),
-        "data": _groups(_json(folder / "card.json", {}), words, ("splits", "scripts")),
+        "data": _groups(json_of(folder / "card.json", {}), words, ("splits", "scripts")),
         "settings": _groups(recipe, _AS_WRITTEN),
         "machine": [
             (_label(key.removesuffix("_bytes"), words), _shown(key, value)) for key, value in machine.items()
         ],
     }
-
-
-# ---- files
-
-
-def _json(path: Path, default: Any) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return default
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}. Delete it and make it again (telos evaluate).") from None
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not TOML: {error}.") from None
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The records of `metrics.jsonl`; a last line that was cut short by a crash is left out."""
-    records = []
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records
 
 
 # ---- text and numbers
@@ -220,7 +196,7 @@ def _cards(scores: Mapping[str, Any], known: Mapping[str, Any], words: Words) ->
     found: list[tuple[str, Any, Callable[[float], str], str]] = [
         ("bits_per_byte", best.get("bits_per_byte"), lambda v: f"{v:.3f}", split),
         ("perplexity", best.get("perplexity"), lambda v: f"{v:,.1f}", split),
-        ("parameters", known.get("parameters"), _large, ""),
+        ("parameters", known.get("parameters"), _large, _trained(known, words)),
         ("trained_tokens", known.get("tokens"), _large, steps),
         ("time", known.get("seconds"), _duration, ""),
     ]
@@ -229,6 +205,13 @@ def _cards(scores: Mapping[str, Any], known: Mapping[str, Any], words: Words) ->
         for name, value, form, note in found
         if isinstance(value, int | float) and math.isfinite(value)
     ]
+
+
+def _trained(known: Mapping[str, Any], words: Words) -> str:
+    """How many numbers were trained, where most of the model stayed as it was."""
+    trained, whole = known.get("trained"), known.get("parameters")
+    few = isinstance(trained, int) and isinstance(whole, int) and trained < whole
+    return words["of_which_trained"].format(trained=_large(trained)) if few else ""
 
 
 def _skipped(metrics: Sequence[Mapping[str, Any]], words: Words) -> str:
@@ -298,21 +281,30 @@ def _bars(scores: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
 
 
 def _samples(folder: Path, words: Words) -> list[dict[str, Any]]:
-    given = _json(folder / "samples.json", None)
+    given = json_of(folder / "samples.json", None)
     if given is None:
         path = folder / "samples.txt"
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        return [{"prompt": "", "text": text, "why": "", "empty": False}] if text.strip() else []
+        whole = {"prompt": "", "text": text, "why": "", "empty": False, **_copied(None, words)}
+        return [whole] if text.strip() else []
     return [
         {
             "prompt": str(sample.get("prompt", "")),
             "text": str(sample.get("text", "")),
             "why": words.get(f"finished_{sample.get('finished')}", ""),
             "empty": not sample.get("prompt"),
+            **_copied(sample.get("copied"), words),
         }
         for sample in given
         if isinstance(sample, Mapping)
     ]
+
+
+def _copied(found: object, words: Words) -> dict[str, Any]:
+    """What of a sample stands in the training text, if anything, and whether that is more than a phrase."""
+    if not isinstance(found, Mapping) or not found.get("tokens"):
+        return {"copied": "", "long": False}
+    return {"copied": words["copied"].format(**found), "long": found["tokens"] >= LONG}
 
 
 def _groups(table: Mapping[str, Any], words: Words, unfold: Sequence[str] = ()) -> list[dict[str, Any]]:

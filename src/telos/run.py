@@ -10,31 +10,46 @@ setting, other text, a second process on the same folder.
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from telos import shipped
-from telos.config import override, read, read_toml
+from telos.config import override, read, read_toml, to_toml
 from telos.data.corpus import Corpus
 from telos.data.prepare import Prepared
 from telos.data.remote import is_remote
 from telos.doctor import choose_device, hardware
-from telos.errors import CheckpointError, ConfigError
+from telos.errors import CheckpointError, ConfigError, DataError
 from telos.evaluate.likelihood import EvaluateSettings, score
 from telos.export.hf._source import load
-from telos.folder import LOST, adopt, alone, same_text, saved_before, settle, write_json, write_text
+from telos.export.hf._write import TEMPLATE
+from telos.folder import (
+    LOST,
+    adopt,
+    alone,
+    informed_before,
+    same_text,
+    saved_before,
+    settle,
+    write_json,
+    write_text,
+)
 from telos.models._base import Model, Network, Sizes
 from telos.models._initial import initialise
 from telos.models._vectors import start_from_vectors
 from telos.objectives._base import Partner
 from telos.opened import RUNS, Run, built, open_run, partner_of, prepare, sizes_of
+from telos.origin import Given, is_run, take_over
 from telos.recipe import Recipe
+from telos.tasks.translation import evaluate
 from telos.tokenizer import Tokenizer
 from telos.train.display import Display, Quiet
 from telos.train.log import Log
 from telos.train.loop import Outcome, Trainer, Validate
 from telos.train.precision import Precision
 from telos.train.room import check_size
+from telos.train.tune import trained_numbers, tune
 
 __all__ = ["Run", "fit", "load_recipe", "open_run", "prepare"]
 
@@ -42,6 +57,8 @@ SKIPPED = (
     "their loss or gradient was not finite, or nothing was asked in them, and they changed nothing. Lower "
     'train.optimizer.rate, raise train.schedule.warmup, or set train.compute.precision = "float32".'
 )
+ANSWERED = 1000
+"""Held-out texts that are answered after training, at most."""
 VALIDATED = 100_000
 """Tokens that an evaluation on the way scores, about: always the same ones."""
 
@@ -94,18 +111,35 @@ def fit(
     folder = Path(root) / recipe.name
     chosen = choose_device(device)
     with alone(folder):
+        recipe = recipe if new else informed_before(folder, recipe)
         settle(folder, recipe, new)
         prepared = prepare(recipe, root, display=display)
         same_text(folder, prepared.card.key, recipe)
         adopt(folder, recipe)
+        recipe = recipe.informed(prepared.card.classes)
+        write_text(folder / "recipe.toml", to_toml(recipe))
         write_text(folder / "tokenizer.json", (prepared.folder / "tokenizer.json").read_text("utf-8"))
+        if template := recipe.objective.template(prepared.tokenizer):
+            write_text(folder / TEMPLATE, template)
         write_json(folder / "card.json", asdict(prepared.card))
         write_text(folder / "card.md", prepared.card.markdown())
         outcome = _train(folder, recipe, prepared, chosen, display)
         run = Run(folder, chosen, prepared, outcome)
         if outcome.reason == "budget":
-            run.conclude(display)
+            run.conclude(display, lambda opened: _answers(opened, display))
     return run
+
+
+def _answers(run: Run, display: Display) -> dict[str, Any]:
+    """What a run that answers texts says to those that were held out, beside its references."""
+    if "target" not in run.recipe.objective.columns() or not len(run.shards("test")):
+        return {}
+    display.say("Answering held-out texts …")
+    try:
+        return {"pairs": evaluate(run, limit=ANSWERED).table()}
+    except (ConfigError, DataError) as error:
+        display.say(str(error))
+        return {}
 
 
 # ---- from a recipe to objects
@@ -146,6 +180,7 @@ def _train(
         **hardware(device),
         "precision": trainer.state.precision,
         "parameters": recipe.model.parameter_count(sizes),
+        "trained": trained_numbers(networks["main"]),
         "batch": trainer.plan.batch,
         **trainer.settled._asdict(),
     }
@@ -153,9 +188,9 @@ def _train(
         machine["micro_batch"] = trainer.make_room() or trainer.plan.batch
         machine["compiled"] = trainer.speed_up()
     write_json(folder / "machine.json", machine)
-    words = (
-        f"{machine['parameters']:,} parameters, {prepared.card.splits['train']['tokens']:,} tokens of text"
-    )
+    part = "" if recipe.tune.only == "all" else f" ({machine['trained']:,} numbers are trained)"
+    words = f"{machine['parameters']:,} parameters{part}, "
+    words += f"{prepared.card.splits['train']['tokens']:,} tokens of text"
     if trainer.finished:
         more = "Raise train.budget to go on, or give --new to start over."
         display.say(f"{folder} is finished (step {step} of its budget). {more}")
@@ -172,25 +207,43 @@ def _train(
 def _networks(recipe: Recipe, tokenizer: Tokenizer, display: Display) -> dict[str, Network]:
     """The main network with its first values, and the objective's partners."""
     sizes = sizes_of(recipe, tokenizer)
-    main = _begun(recipe.model, sizes, recipe.seed, display)
+    main = _begun(recipe.model, sizes, recipe.seed, tokenizer, display)
     if recipe.model.vectors is not None:
         coverage = start_from_vectors(main, tokenizer, recipe.model.vectors)
         display.say(f"{coverage.found:,} of {coverage.words:,} words start from {recipe.model.vectors.name}")
+    tune(main, recipe.tune, recipe.seed)
     partners = recipe.objective.partners()
     found = {"main": main, **{name: _partner(name, p, recipe, tokenizer) for name, p in partners.items()}}
     recipe.objective.bind(found)
     return found
 
 
-def _begun(model: Model, sizes: Sizes, seed: int, display: Display) -> Network:
+def _begun(model: Model, sizes: Sizes, seed: int, tokenizer: Tokenizer, display: Display) -> Network:
     """The network of a description with its first values: drawn, or somebody else's."""
     network = built(model, sizes)
     initialise(network, seed)
     if model.origin is not None:
         display.say(f"Starting from {model.origin.source}")
-        for said in load(model.origin.source, network, model, sizes):
-            display.say(f"  {said}")
+        if is_run(model.origin.source):
+            said = _taken_over(model.origin.source, network, sizes, tokenizer)
+        else:
+            said = load(model.origin.source, network, model, sizes)
+        for sentence in said:
+            display.say(f"  {sentence}")
     return network
+
+
+def _taken_over(source: str, network: Network, sizes: Sizes, tokenizer: Tokenizer) -> list[str]:
+    """The weights of another run into the network, as it would answer with them itself."""
+    run = open_run(source, "cpu")
+    if not tokenizer.extends(run.tokenizer):
+        raise ConfigError(
+            f"tokenizer.path: the vocabulary there is not that of {source}; its embedding would mean other "
+            "tokens. Leave [tokenizer] out: it comes with the model."
+        )
+    return take_over(
+        Given(run.network, sizes_of(run.recipe, run.tokenizer).heads, source), network, sizes.heads
+    )
 
 
 def _partner(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) -> Network:
@@ -206,7 +259,7 @@ def _partner(name: str, partner: Partner, recipe: Recipe, tokenizer: Tokenizer) 
             )
         _check_reads(f"objective.{name}: {partner.run}", opened.recipe, recipe)
         return opened.network
-    return _begun(*partner_of(name, partner, recipe, tokenizer), recipe.seed, Quiet())
+    return _begun(*partner_of(name, partner, recipe, tokenizer), recipe.seed, tokenizer, Quiet())
 
 
 def _check_reads(what: str, other: Recipe, recipe: Recipe) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from telos.run import Run
 
-__all__ = ["measure_line", "score_lines", "summary"]
+__all__ = ["classified_lines", "measure_line", "score_lines", "summary"]
 
 
 def summary(run: "Run", figures: dict[str, Any]) -> str:
@@ -47,7 +47,42 @@ def score_lines(figures: dict[str, Any]) -> list[str]:
     for key, what in _COMPRESSORS.items():
         if key in compression:
             lines.append(f"{what:34} {compression[key]:8.4f} bits per byte")
+    if "classification" in figures:
+        lines += classified_lines(figures["classification"])
     return lines + [f"Note: {note}" for note in figures.get("notes", ())]
+
+
+def classified_lines(figures: dict[str, Any]) -> list[str]:
+    """The figures of a classifier for people: shares with their intervals, and what was taken for what."""
+    calibration, labels = figures["calibration"], figures["labels"]
+    rows = [("accuracy", figures["accuracy"]), ("macro-F1", figures["macro_f1"])]
+    rows.append((f"calibration error, {calibration['bins']} bins", calibration["ece_after"]))
+    rows.append(("  without a temperature", calibration["ece"]))
+    if figures["threshold"]:
+        rows.append((f"answered, with {figures['threshold']:g} or more", figures["answered"]))
+        rows.append(("  right of these", figures["right_where_answered"]))
+    for name, each in figures["classes"].items():
+        rows += [(f"precision of {name}", each["precision"]), (f"recall of {name}", each["recall"])]
+    width = max(8, *(len(name) for name in labels))
+    unlabelled = f", {figures['unlabelled']:,} without a class" if figures["unlabelled"] else ""
+    return [
+        f"{figures['texts']:,} texts{unlabelled}; commonest class {figures['majority']:.1%}; "
+        f"temperature {calibration['temperature']:.3f}",
+        *(_interval_line(name, interval) for name, interval in rows),
+        "right (rows) and said (columns)",
+        " ".join(f"{name:>{width}}" for name in ("", *labels)),
+        *(
+            " ".join(f"{cell:>{width}}" for cell in (name, *row))
+            for name, row in zip(labels, figures["confusion"], strict=True)
+        ),
+        *(f"Note: {note}" for note in figures["notes"]),
+    ]
+
+
+def _interval_line(name: str, interval: dict[str, float] | None) -> str:
+    if interval is None:
+        return f"{name:34}        –"
+    return f"{name:34} {interval['value']:8.1%}   {interval['low']:.1%} – {interval['high']:.1%}"
 
 
 _COMPRESSORS = {

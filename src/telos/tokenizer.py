@@ -354,6 +354,11 @@ class Tokenizer:
         name = model.get("unk_token")
         return None if name is None else self._inner.token_to_id(name)
 
+    def extends(self, other: "Tokenizer") -> bool:
+        """Whether every token of another vocabulary has the same id here."""
+        mine, theirs = (each._inner.get_vocab(with_added_tokens=True) for each in (self, other))
+        return bool(theirs.items() <= mine.items())
+
     def save(self, path: Path) -> None:
         """Write the canonical `tokenizer.json`, which other programs read too."""
         path.write_text(self._inner.to_str(pretty=True), encoding="utf-8", newline="\n")

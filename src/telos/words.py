@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from telos.errors import ConfigError
 
-__all__ = ["Segment", "is_word", "jieba", "starts", "without_blanks"]
+__all__ = ["HAN", "Segment", "is_word", "jieba", "starts", "without_blanks"]
 
 Segment = Callable[[str], Iterable[str]]
 """Cuts a run of Chinese characters into words, which put together are the run."""
 
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Chinese characters, as they are written between the brackets of a regular expression."""
 _CLOSING = "\"'”’»)\\]}」』】》）"
 _SENTENCE_END = re.compile(f"[.!?…]+[{_CLOSING}]*\\s+|[。！？；]+[{_CLOSING}]*\\s*|\\s*\\n\\s*")
 
@@ -66,7 +67,7 @@ def jieba() -> Segment:
 def _inside_words(text: str, segment: Segment) -> NDArray[np.int64]:
     """The Chinese characters of `text` that do not begin a word of `segment`'s."""
     inside: list[int] = []
-    for run in re.finditer(f"[{_HAN}]{{2,}}", text):
+    for run in re.finditer(f"[{HAN}]{{2,}}", text):
         at = run.start()
         for word in segment(run.group()):
             inside += range(at + 1, at + len(word))
@@ -77,7 +78,7 @@ def _inside_words(text: str, segment: Segment) -> NDArray[np.int64]:
 
 def without_blanks(text: str) -> bool:
     """Whether `text` is all of Chinese characters or kana, which are written without blanks between words."""
-    return re.fullmatch(f"[{_HAN}\u3040-\u30ff]+", text) is not None
+    return re.fullmatch(f"[{HAN}\u3040-\u30ff]+", text) is not None
 
 
 def is_word(text: str) -> bool:
@@ -92,8 +93,8 @@ def _is_blank(text: str, begin: int, end: int) -> bool:
 
 @cache
 def _word() -> re.Pattern[str]:
-    letter = f"(?:(?![{_HAN}_])\\w|[{_marks()}])"
-    return re.compile(f"\\s*\\n|[^\\S\\n]*(?:[{_HAN}]|{letter}+(?:['’]{letter}+)*|[^\\s]|$)(?<=[\\s\\S])")
+    letter = f"(?:(?![{HAN}_])\\w|[{_marks()}])"
+    return re.compile(f"\\s*\\n|[^\\S\\n]*(?:[{HAN}]|{letter}+(?:['’]{letter}+)*|[^\\s]|$)(?<=[\\s\\S])")
 
 
 @cache

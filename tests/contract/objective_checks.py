@@ -88,7 +88,8 @@ def asks_are_in_range(objective: Objective, folder: Path) -> None:
             assert example.sample == index and example.unit >= 0
             assert example.main.ids.max() < vocabulary
             for ask in example.asks:
-                assert ask.at.shape == ask.weight.shape == ask.target.shape[:1]
+                assert ask.weight.shape == ask.target.shape[:1]
+                assert ask.at.shape == (ask.weight if ask.of is None else ask.of).shape
                 assert ask.weight.dtype == np.float32 and (ask.weight >= 0).all()
                 assert len(ask.at) == 0 or 0 <= ask.at.min() <= ask.at.max() < len(example.main)
                 check_targets(ask.target, heads[ask.head])
@@ -125,18 +126,23 @@ def an_exact_objective_asks_every_token_once(objective: Objective, folder: Path)
 
 
 class _Changed:
-    """A corpus in which one token is another one, wherever it is read."""
+    """A corpus in which one token is another one, wherever it is read: of a text, or of its target."""
 
-    def __init__(self, read: Any, document: int, place: int, token: int) -> None:
+    def __init__(self, read: Any, document: int, place: int, token: int, target: bool = False) -> None:
         self.read, self.document, self.place, self.token = read, document, place, token
+        self.target = target
 
     def __len__(self) -> int:
         return len(self.read)
 
     def __getitem__(self, index: int) -> Piece:
         piece: Piece = self.read[index]
+        if self.target and piece.document == self.document:
+            target = piece.columns["target"].copy()
+            target[self.place] = self.token
+            return replace(piece, columns={**piece.columns, "target": target})
         within = self.place - piece.start
-        if piece.document != self.document or not 0 <= within < len(piece):
+        if self.target or piece.document != self.document or not 0 <= within < len(piece):
             return piece
         ids = piece.ids.copy()
         ids[within] = self.token
@@ -163,6 +169,12 @@ def no_target_is_seen_by_its_predictor(objective: Objective, folder: Path) -> No
                 continue
             other = 10 if piece.ids[within] != 10 else 11
             changed = _Changed(read_from, piece.document, piece.start + within, other)
+            after = objective.example(changed, index, np.random.default_rng(index), tokenizer)
+            tested += compare(before, after)
+        said = piece.columns["target"] if "target" in objective.columns() else []
+        for place, token in enumerate(said):
+            other = 10 if token != 10 else 11
+            changed = _Changed(read_from, piece.document, place, other, target=True)
             after = objective.example(changed, index, np.random.default_rng(index), tokenizer)
             tested += compare(before, after)
     asks_tokens = any(head.kind == "tokens" for head in objective.heads(tokenizer.size))

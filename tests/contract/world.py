@@ -30,6 +30,9 @@ DOCUMENTS = (
     "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen. " * 3,
 )
 
+CLASSES = {"prose": {"train": 2}, "verse": {"train": 2}}
+"""Of the documents, and how many are of each."""
+
 _SMALL: dict[str, dict[str, Any]] = {
     "decoder": {"width": 16, "depth": 2, "heads": 2},
     "encoder": {"width": 16, "depth": 2, "heads": 2, "embedding": {"types": 2}},
@@ -56,10 +59,13 @@ def characters(specials: tuple[str, ...] = ()) -> Tokenizer:
 
 def write_shards(folder: Path, tokenizer: Tokenizer, texts: Sequence[str] = DOCUMENTS) -> Shards:
     columns = ("word_start", "sentence_start")
-    writer = ShardWriter(folder, tokenizer.hash, tokenizer.size, columns)
-    for text in texts:
+    more: dict[str, Any] = {"target": None, "label": None}
+    writer = ShardWriter(folder, tokenizer.hash, tokenizer.size, (*columns, *more), tuple(CLASSES))
+    for number, text in enumerate(texts):
         ids, *starts = tokenizer.encode_words(text)
-        writer.add(ids, len(text.encode()), **dict(zip(columns, starts, strict=True)))
+        more["target"] = tokenizer.encode(texts[number - 1])
+        more["label"] = number % (len(CLASSES) + 1) - 1  # of no class, of the first, of the second, …
+        writer.add(ids, len(text.encode()), **more, **dict(zip(columns, starts, strict=True)))
     writer.close()
     return Shards(folder)
 
@@ -78,7 +84,7 @@ def make_objective(name: str) -> Objective:
         for field, info in kind.model_fields.items()
         if info.is_required()
     }
-    return read(kind, made_of)
+    return read(kind, made_of).informed(CLASSES)
 
 
 def make_model(name: str, **changes: Any) -> Model:

@@ -17,12 +17,12 @@ TOKENIZER = train_tokenizer(TokenizerSettings(kind="byte"), iter(()))
 
 
 def make(folder, lengths, columns=()) -> Shards:
-    writer = ShardWriter(folder, TOKENIZER.hash, TOKENIZER.size, columns)
+    writer = ShardWriter(folder, TOKENIZER.hash, TOKENIZER.size, columns, ["first", "second"])
     value = 0
     for document, length in enumerate(lengths):
         ids = (value + np.arange(length)) % 256
         value += length
-        rows = {"word_start": ids % 3 == 0, "label": document, "target": ids[:2]}
+        rows = {"word_start": ids % 3 == 0, "label": document if document < 2 else -1, "target": ids[:2]}
         writer.add(ids, bytes=length, **{name: rows[name] for name in columns})
     writer.close()
     return Shards(folder)
@@ -76,13 +76,13 @@ def test_pieces_are_those_of_the_formula(length, cut, tmp_path_factory):
 
 
 def test_columns_follow_the_tokens(tmp_path):
-    shards = make(tmp_path, [7, 4], columns=("word_start", "label", "target"))
+    shards = make(tmp_path, [7, 4, 5], columns=("word_start", "label", "target"))
     corpus = Corpus(shards, Cut(length=4, overlap=1, begin=True, end=True), TOKENIZER)
     for index in range(len(corpus)):
         piece = corpus[index]
         expected = [i >= 256 or i % 3 == 0 for i in piece.ids]
         assert piece.columns["word_start"].tolist() == expected
-        assert piece.columns["label"].tolist() == [piece.document]
+        assert piece.columns["label"].tolist() == [["first", "second", ""][piece.document]]
         assert piece.columns["target"].tolist() == shards.document(piece.document)[:2].tolist()
 
 

@@ -2,7 +2,9 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,8 @@ from torch import Tensor, nn
 from telos.batch import Asked, Cut, Example, Rows, Side
 from telos.config import override, read
 from telos.errors import ConfigError
-from telos.generate._base import generate
-from telos.generate._rows import draw, held_back, kept
+from telos.generate._base import generate, generated
+from telos.generate._rows import held_back
 from telos.generate._settings import GenerateSettings
 from telos.models._base import Initial, Model, Network
 from telos.models.encoder_decoder import EncoderDecoder
@@ -301,68 +303,45 @@ def test_a_prompt_that_spells_a_special_token_is_text() -> None:
     assert (sample.text, sample.finished) == ("<|end|>!", "length")
 
 
-@given(
-    logits=st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=9),
-    temperature=st.sampled_from([0.25, 0.5, 1.0, 2.0]),
-    top_k=st.integers(0, 10),
-    top_p=st.sampled_from([0.05, 0.3, 0.5, 0.9, 0.999, 1.0]),
-    min_p=st.sampled_from([0.0, 0.01, 0.2, 0.7, 1.0]),
-)
-def test_cuts_equal_their_definitions(
-    logits: list[float], temperature: float, top_k: int, top_p: float, min_p: float
-) -> None:
-    """Each cut by brute force, in the order top-k, top-p, min-p, each on what the one before left."""
-    settings = GenerateSettings(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-    tokens, shares = kept(np.array(logits), settings)
-    ranked = sorted(range(len(logits)), key=lambda token: (-logits[token], token))
-    ranked = ranked[:top_k] if top_k else ranked
-    share = _scaled({token: math.exp(logits[token] / temperature) for token in ranked})
-    if top_p < 1:
-        ranked = next(
-            ranked[:n]
-            for n in range(1, len(ranked) + 1)
-            if sum(share[t] for t in ranked[:n]) >= top_p - 1e-12 or n == len(ranked)
-        )
-    share = _scaled({token: share[token] for token in ranked})
-    expected = _scaled({t: p for t, p in share.items() if p >= min_p * max(share.values()) * (1 - 1e-12)})
-    assert dict(zip(tokens.tolist(), shares.tolist(), strict=True)) == pytest.approx(expected)
-    assert shares.sum() == pytest.approx(1) and len(tokens)
+# ---- any number of prompts
 
 
-def _scaled(shares: dict[int, float]) -> dict[int, float]:
-    total = math.fsum(shares.values())
-    return {token: share / total for token, share in shares.items()}
+def test_prompts_are_taken_as_they_are_needed(tokenizer: Tokenizer) -> None:
+    """Bounded memory: never more rows than a batch, and no prompt is asked for before its batch is due."""
+    network = network_of(MODELS["gru"], tokenizer, 24)
+    taken: list[int] = []
+
+    def endless() -> Iterator[str]:
+        for number in count():
+            taken.append(number)
+            yield f"{number}"
+
+    samples = generated(network, tokenizer, endless(), GenerateSettings(length=3, batch=4))
+    assert not taken
+    first = next(samples)
+    assert first.prompt == "0" and len(taken) == 4
+    assert [sample.prompt for sample in islice(samples, 3)] == ["1", "2", "3"] and len(taken) == 4
+    assert next(samples).prompt == "4" and len(taken) == 8
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, [0.644, 0.237, 0.087, 0.032]),
-        ({"temperature": 0.5}, [0.865, 0.117, 0.016, 0.002]),
-        ({"temperature": 2.0}, [0.455, 0.276, 0.167, 0.102]),
-        ({"top_k": 2}, [0.731, 0.269]),
-        ({"top_p": 0.9}, [0.665, 0.245, 0.090]),
-        ({"min_p": 0.2}, [0.731, 0.269]),
-    ],
-)
-def test_the_example_of_the_guide(settings: dict[str, Any], expected: list[float]) -> None:
-    tokens, shares = kept(np.array([2.0, 1.0, 0.0, -1.0]), GenerateSettings(**settings))
-    assert tokens.tolist() == list(range(len(expected)))
-    assert shares.tolist() == pytest.approx(expected, abs=6e-4)
+@pytest.mark.parametrize("batch", [1, 2, 3, 5])
+def test_batches_change_nothing(tokenizer: Tokenizer, batch: int) -> None:
+    """Samples of a prompt go on being counted from batch to batch; streams know whose text they give."""
+    network = network_of(MODELS["rotary"], tokenizer, 24).double()
+    prompts = ["a", "The cat", "a"]
+    texts: Counter[int] = Counter()
 
+    def gather(index: int, text: str) -> None:
+        texts[index] += len(text)
 
-def test_draws_have_the_frequencies_of_the_distribution() -> None:
-    logits = np.log([0.5, 0.3, 0.15, 0.05])
-    random = np.random.default_rng(0)
-    drawn = Counter(draw(logits, GenerateSettings(), random) for _ in range(20_000))
-    assert [drawn[token] / 20_000 for token in range(4)] == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.012)
-
-
-def test_greedy_takes_the_first_of_equals_and_no_randomness() -> None:
-    random = np.random.default_rng(0)
-    before = random.bit_generator.state
-    assert draw(np.array([0.0, 3.0, 3.0, -np.inf]), GREEDY, random) == 1
-    assert random.bit_generator.state == before
+    chosen = GenerateSettings(length=8, samples=3)
+    whole = generate(network, tokenizer, prompts, chosen, window=24)
+    parts = generate(
+        network, tokenizer, prompts, chosen.model_copy(update={"batch": batch}), window=24, stream=gather
+    )
+    assert [sample.ids for sample in parts] == [sample.ids for sample in whole]
+    assert len({sample.ids for sample in whole if sample.prompt == "a"}) == 6
+    assert [texts[index] for index in range(9)] == [len(sample.text) for sample in parts]
 
 
 # ---- the text that comes out

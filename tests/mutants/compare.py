@@ -125,7 +125,7 @@ def labels_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{FEW_SHOT}::test_a_model_worse_than_chance_is_told_what_exchange_it_would_be", trap=36)
 def below_chance_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("telos.evaluate.few_shot._below_chance", lambda *_: [])
+    monkeypatch.setattr("telos.evaluate.few_shot.exchanged", lambda *_: None)
 
 
 @mutant(kills=f"{PROBE}::test_features_are_the_mean_over_the_text_alone[objective0-rotary]", trap=30)

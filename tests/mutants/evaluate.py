@@ -269,14 +269,14 @@ def stop_strings_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
 def markup_is_not_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos import report
 
-    environment = report._environment
+    environment = report.environment
 
     def careless() -> Any:
         made = environment()
         made.autoescape = False
         return made
 
-    monkeypatch.setattr(report, "_environment", careless)
+    monkeypatch.setattr(report, "environment", careless)
 
 
 @mutant(kills=f"{REPORT}::test_what_reorders_or_hides_text_is_shown_as_its_code", trap=74)

@@ -233,7 +233,7 @@ def weights_may_be_new(monkeypatch: pytest.MonkeyPatch) -> None:
         kind = getattr(transformers, architecture.opened_by(trained.sizes))
         return kind.from_pretrained(folder).eval()
 
-    monkeypatch.setattr(_proof, "_loaded", loaded)
+    monkeypatch.setattr(_proof, "loaded", loaded)
 
 
 @mutant(kills=f"{FAILS}[tokens]", trap=88)

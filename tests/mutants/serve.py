@@ -8,17 +8,20 @@ from tests.mutants import mutant
 
 ACCESS = "tests/serve/test_access.py"
 BATCHING = "tests/serve/test_batching.py"
-CHAT = "tests/serve/test_chat.py"
 LIMITS = "tests/serve/test_limits.py"
 JOINING = "tests/generate/test_joining.py"
 
 
 @mutant(kills=f"{BATCHING}::test_no_stream_says_anything_of_another[decoder]", trap=23)
 def rows_that_leave_take_anothers_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate import _past
+    from telos.models._base import Network
 
-    chosen = _past.chosen_rows
-    monkeypatch.setattr(_past, "chosen_rows", lambda state, rows: chosen(state, rows - rows.min()))
+    chosen = Network.chosen
+
+    def shifted(self: Any, state: Any, rows: Any, **more: Any) -> Any:
+        return chosen(self, state, rows - rows.min(), **more)
+
+    monkeypatch.setattr(Network, "chosen", shifted)
 
 
 @mutant(kills=f"{JOINING}::test_rows_that_join_say_what_they_say_alone[rotary-7]", trap=23)
@@ -82,22 +85,6 @@ def tokens_are_told_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Stream, "add", lambda self, id: self._tokenizer.token_bytes(id).decode("utf-8", "replace")
     )
-
-
-@mutant(kills=f"{CHAT}::test_no_template_gets_out_of_its_sandbox", trap=71)
-def templates_are_rendered_without_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    import jinja2
-
-    from telos.serve import chat
-
-    monkeypatch.setattr(chat, "_Sandbox", jinja2.Environment)
-
-
-@mutant(kills=f"{CHAT}::test_no_template_takes_all_the_time_or_memory[1]", trap=71)
-def a_template_may_take_as_long_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.serve import chat
-
-    monkeypatch.setattr(chat, "SECONDS", 30.0)
 
 
 @mutant(kills=f"{ACCESS}::test_every_answer_forbids_what_no_page_of_ours_needs", trap=74)

@@ -22,7 +22,7 @@ def quotes_in_tabs(monkeypatch):
         lines = (line.decode() for line in file)
         yield from enumerate(csv.reader(lines, delimiter="\t"), 1)
 
-    monkeypatch.setattr("telos.data.sources.csv._tabbed", quoted)
+    monkeypatch.setattr("telos.data.sources.csv.tabbed", quoted)
 
 
 @mutant(kills=f"{TABLES}::test_whatever_is_written_as_csv_comes_back", trap=49)
@@ -33,7 +33,7 @@ def csv_cut_at_lines_first(monkeypatch):
         for number, line in enumerate(file.read().decode("utf-8-sig").splitlines(), 1):
             yield from ((number, row) for row in csv.reader([line]) if row)
 
-    monkeypatch.setattr("telos.data.sources.csv._quoted", by_lines)
+    monkeypatch.setattr("telos.data.sources.csv.quoted", by_lines)
 
 
 @mutant(kills=f"{TABLES}::test_chunks_of_lines_are_the_file", trap=49)

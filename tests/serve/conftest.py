@@ -9,21 +9,15 @@ import pytest
 
 from telos.run import Run
 from telos.serve import models
-from telos.serve.chat import FILE
 from telos.serve.server import Server
 from tests.generate.test_left_to_right import Scripted
 from tests.serve.world import serving, train
 
-TEMPLATE = """{% for message in messages %}{{ message.role }}: {{ message.content }}
-{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"""
-
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """A causal decoder with a chat template, a masked encoder, and a GRU."""
-    trained = train(tmp_path_factory.mktemp("serve"))
-    (trained["decoder"].folder / FILE).write_text(TEMPLATE, encoding="utf-8")
-    return trained
+    """A causal decoder, a masked encoder, a GRU, and a decoder that was trained on conversations."""
+    return train(tmp_path_factory.mktemp("serve"))
 
 
 @pytest.fixture(scope="session")

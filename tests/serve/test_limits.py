@@ -12,7 +12,7 @@ import pytest
 
 from telos.run import Run
 from telos.serve.server import Server
-from tests.serve.world import counted, raw, refused, serving, until
+from tests.serve.world import TALKS, counted, raw, refused, serving, until
 
 DEEP = b'{"model": "gru", "prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 ASKED: dict[str, Any] = {"model": "decoder", "prompt": "a", "max_tokens": 2}
@@ -123,7 +123,7 @@ def test_too_much_is_refused(tight: httpx.Client) -> None:
     ):
         assert refused(tight.post("/v1/completions", json={**ASKED, **body}), 400)["code"] == code
     messages = [{"role": "user", "content": long}]
-    chat = tight.post("/v1/chat/completions", json={"model": "decoder", "messages": messages})
+    chat = tight.post("/v1/chat/completions", json={"model": TALKS, "messages": messages})
     assert refused(chat, 400)["code"] == "context_length_exceeded"
     for address in ("score", "embeddings"):
         for given, code in ((long, "context_length_exceeded"), (["a"] * 7, "too_many_inputs")):

@@ -16,15 +16,17 @@ from telos.recipe import Recipe
 from telos.run import Run, fit
 from telos.serve.server import Server
 from telos.serve.settings import ServeSettings
-from tests.small import NARROW, SHRUNK, write_texts
+from tests.small import NARROW, SHRUNK, write_talks, write_texts
 
-__all__ = ["KINDS", "Client", "counted", "raw", "serving", "train", "until"]
+__all__ = ["KINDS", "TALKS", "Client", "counted", "raw", "serving", "train", "until"]
 
 KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "decoder": ("causal", ("train.window=48",)),
     "encoder": ("masked", ("train.window=48",)),
     "gru": ("causal", ("train.window=48",)),
 }
+TALKS = "talker"
+"""The name of the run that was trained on conversations."""
 """Models by name: their objective and what else is set."""
 Client = httpx.Client
 PATIENCE = 60.0
@@ -40,6 +42,16 @@ def train(root: Path) -> dict[str, Run]:
         changes = (f"model.name={kind}", *NARROW[kind], "tokenizer.size=300", *SHRUNK)
         recipe = read(Recipe, override(given, [*changes, "train.budget={steps=12}", *more]))
         runs[kind] = fit(recipe, root / "runs")
+    talks = write_talks(root / "talks.jsonl")
+    given = {"name": TALKS, "objective": "instruct", "data": {"path": str(talks), "text_key": "messages"}}
+    changes = (
+        *NARROW["decoder"],
+        "tokenizer.size=300",
+        *SHRUNK,
+        "train.budget={steps=12}",
+        "train.window=96",
+    )
+    runs[TALKS] = fit(read(Recipe, override(given, changes)), root / "runs")
     return runs
 
 

@@ -138,6 +138,8 @@ class Card:
     notes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     """Names of the classes in the column `label`, by number."""
+    classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By their names in order, documents of each split; under the empty name those of no class."""
 
     def write(self, folder: Path) -> None:
         """`card.json` and `card.md`."""
@@ -159,6 +161,7 @@ class Card:
             f"# Data card\n\n{source} {balance}\n",
             _table("Split", self.splits),
             _table("Source", self.sources),
+            _table("Class", {_plain(name) or "(none)": row for name, row in self.classes.items()}),
             f"## Vocabulary\n\n{v['kind']}, {v['size']:,} tokens ({asked}), hash `{v['hash']}`.",
             self._round_trip(),
             _table("Script", self.scripts, "## Bytes per token by script\n\nMeasured on a sample.\n\n"),

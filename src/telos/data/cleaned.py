@@ -7,7 +7,8 @@ and what is done stays done when the rest is interrupted. What is kept here may 
 tasks are known: copies of other documents, say.
 
     texts.bin      UTF-8 of all texts, one after the other
-    table.npz      per text: where it ends, its digest, its unit, the split it was given for, its source …
+    table.npz      per text: where it ends, its digest, its answer's, its unit, the split it was given
+                   for, its source …
     signatures.npy  MinHash signatures, where near copies are looked for
     rest.json      names of the documents, and their targets and labels where there are such
     findings.json  what was dropped and changed, and why
@@ -220,6 +221,7 @@ class _Writing:
         self._near = settings.dedupe.near != "off"
         self._rest = _Rest()
         self._ends, self._units, self._digests = [0], list[int](), bytearray()
+        self._answers = list[int]()
         self._given, self._origins = bytearray(), list[int]()
         self._signed: list[NDArray[np.uint32]] = []
         self._overlaps: list[NDArray[np.float64]] = []
@@ -247,6 +249,7 @@ class _Writing:
         self._out.write(raw)
         self._ends.append(self._ends[-1] + len(raw))
         self._digests += hashlib.blake2b(raw, digest_size=16).digest()
+        self._answers.append(_answer(document))
         self._units.append(self._unit)
         self._given.append(SPLITS.index(read.file.split) if read.file.split else DROPPED)
         self._origins.append(read.file.origin)
@@ -280,6 +283,7 @@ class _Writing:
         table: dict[str, Any] = {
             "ends": np.array(self._ends, np.int64),
             "digests": np.frombuffer(bytes(self._digests), ">u8").reshape(-1, 2).astype(np.uint64),
+            "answers": np.array(self._answers, np.uint64),
             "units": np.array(self._units, np.int64),
             "given": np.frombuffer(bytes(self._given), np.uint8),
             "origins": np.array(self._origins, np.int16),
@@ -298,6 +302,14 @@ class _Writing:
         rest = {"names": self._rest.names, "targets": self._rest.targets, "labels": self._rest.labels}
         for name, value in (("rest.json", rest), ("findings.json", self._findings.table())):
             (folder / name).write_text(json.dumps(value, ensure_ascii=True), encoding="ascii")
+
+
+def _answer(document: Document) -> int:
+    """A number for what a text is answered with, a target or a class; 0 without."""
+    if document.target is None and document.label is None:
+        return 0
+    both = json.dumps([document.target, document.label]).encode()
+    return int.from_bytes(hashlib.blake2b(both, digest_size=8).digest(), "big") | 1
 
 
 @final

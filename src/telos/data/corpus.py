@@ -19,7 +19,7 @@ class Corpus:
     `Cut`: documents in order, the pieces of each in order.
 
     A document whose stream is no longer than the cut's overlap has no pieces: there is nothing to ask of it.
-    Tokens that are put on (begin, end) start a word and no sentence in the columns per token.
+    Tokens that are put on (begin, end) start a word, and are nothing else that the columns per token tell.
 
     Raises:
         DataError: the split was prepared with another vocabulary.
@@ -81,6 +81,16 @@ class Corpus:
             columns={name: self._column(name, document, begin, end) for name in self._columns},
         )
 
+    def _class(self, number: int) -> str:
+        """A class by its name: numbers mean something in one split alone."""
+        names = self.shards.header.labels
+        if number >= len(names):
+            raise DataError(
+                f"{self.shards.folder}: prepared without the names of its classes. Delete the folder and "
+                "prepare again."
+            )
+        return names[number] if number >= 0 else ""
+
     def _stream_length(self, document: int) -> int:
         return int(self.shards.lengths[document]) + self.cut.begin + self.cut.end
 
@@ -108,6 +118,8 @@ class Corpus:
         return ids
 
     def _column(self, name: str, document: int, begin: int, end: int) -> NDArray[Any]:
+        if name == "label":
+            return np.array([self._class(int(self.shards.column(name, document)[0]))])
         if COLUMNS[name].per != "token":
             values = self.shards.column(name, document)
             return values[: self.cut.target or None] if name == "target" else values
@@ -115,5 +127,5 @@ class Corpus:
         values = self.shards.column(name, document, slice(first, last))
         if not before and not after:
             return values
-        put_on = np.full(1, name != "sentence_start", dtype=values.dtype)
+        put_on = np.full(1, name.endswith("word_start"), dtype=values.dtype)
         return np.concatenate([put_on[:before], values, put_on[:after]])

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from telos.chat import FORMATS
 from telos.data.cleaned import Cleaned
 from telos.data.cutting import Cuts, cuts_at, find_cuts
 from telos.data.documents import DROPPED, SPLITS, TEST, TRAIN, VALIDATION, by_share
@@ -22,6 +23,7 @@ from telos.data.near import clusters
 from telos.data.passages import without
 from telos.data.settings import DataSettings
 from telos.errors import DataError
+from telos.turns import unmarked
 
 __all__ = ["Decisions", "decide"]
 
@@ -53,10 +55,11 @@ def decide(
     findings: Findings,
     sample: int,
     scratch: Path,
-    labels: bool = False,
+    columns: Sequence[str] = (),
 ) -> Decisions:
     """What becomes of each text. `findings` are told what is dropped here. `sample`: bytes of the training
-    split to give back as texts. `scratch`: a folder to work in. `labels`: are names of classes wanted?
+    split to give back as texts, and their targets with them where the `columns` that are wanted
+    hold such. `scratch`: a folder to work in.
 
     Raises:
         DataError: too few documents to fill every split.
@@ -66,8 +69,11 @@ def decide(
         raise _nothing(settings, findings)
     codes = texts.splits(settings)
     dropping = _Dropping(texts, codes, findings)
+    answered = not {"target", "label", *FORMATS}.isdisjoint(columns)
+    if "target" in columns:
+        dropping.drop("without a target", texts.without_target())
     if settings.dedupe.exact:
-        dropping.later_ones("exact copy", _first_of_equals(texts.digests))
+        dropping.later_ones("exact copy", texts.first_of_equals(codes, answered))
     if settings.dedupe.near != "off":
         labels_of_near = clusters(texts.signatures(scratch), settings.dedupe.threshold)
         dropping.count_near(labels_of_near)
@@ -83,8 +89,8 @@ def decide(
     return Decisions(
         by_task,
         sizes,
-        [*_sample(texts, codes, sample, scratch / "cuts")],
-        tuple(_labels(tasks, by_task)) if labels else (),
+        [*_sample(texts, codes, sample, scratch / "cuts", not {"target", *FORMATS}.isdisjoint(columns))],
+        tuple(_labels(tasks, by_task)) if "label" in columns else (),
     )
 
 
@@ -94,6 +100,8 @@ class _Texts:
     def __init__(self, tasks: Sequence[Cleaned]) -> None:
         self.tasks = tasks
         tables = [task.table("ends", "digests", "units", "given") for task in tasks]
+        self.answers = np.concatenate([task.table("answers")[0] for task in tasks])
+        """A number for the target and the class of each text; 0 without."""
         self.begins = np.cumsum([0] + [len(units) for _, _, units, _ in tables])
         """Of each task, the number of its first text."""
         self.count = int(self.begins[-1])
@@ -126,6 +134,29 @@ class _Texts:
         for begin, part in zip(self.begins, parts, strict=False):
             whole[begin : begin + len(part)] = part
         return whole
+
+    def first_of_equals(self, codes: NDArray[np.uint8], answered: bool) -> NDArray[np.int64]:
+        """Of each text, the number of the first one that is the same; where it matters what they are
+        `answered` with, that is the same too, unless one of them is held out."""
+        first = _first_of_equals(self.digests)
+        if not answered:
+            return first
+        apart = (codes[first] != codes) & (codes[first] != DROPPED)
+        return np.where(apart, first, _first_of_equals(np.column_stack([self.digests, self.answers])))
+
+    def without_target(self) -> NDArray[np.int64]:
+        """The texts that have no target."""
+        has = np.zeros(self.count, np.bool_)
+        for begin, task in zip(self.begins, self.tasks, strict=False):
+            has[begin + np.fromiter(task.rest()["targets"], np.int64)] = True
+        return np.flatnonzero(~has)
+
+    def targets(self, chosen: NDArray[np.int64]) -> Iterator[str]:
+        """The targets of some texts, which stand in their order; empty for those without."""
+        owners = np.searchsorted(self.begins, chosen, side="right") - 1
+        for owner in np.unique(owners):
+            targets = self.tasks[owner].rest()["targets"]
+            yield from (targets.get(at, "") for at in (chosen[owners == owner] - self.begins[owner]).tolist())
 
     def by_task(self, values: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """Values of all texts, task by task."""
@@ -209,8 +240,8 @@ def _in(what: str, split: str) -> str:
 
 
 def _first_of_equals(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Of each text, the number of the first one with the same digest."""
-    order = np.lexsort((digests[:, 1], digests[:, 0]))
+    """Of each text, the number of the first one with the same digest, all columns of it."""
+    order = np.lexsort(digests.T[::-1])
     ordered = digests[order]
     new = np.ones(len(order), np.bool_)
     new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
@@ -253,15 +284,21 @@ def _move(settings: DataSettings, texts: _Texts, codes: NDArray[np.uint8], split
     codes[train[texts.heads[train] == lowest]] = SPLITS.index(split)
 
 
-def _sample(texts: _Texts, codes: NDArray[np.uint8], budget: int, cuts: Path) -> Iterator[str]:
-    """Training texts in the order of their hashes, as many as are allowed; of the first as much as is."""
+def _sample(texts: _Texts, codes: NDArray[np.uint8], budget: int, cuts: Path, targets: bool) -> Iterator[str]:
+    """Training texts in the order of their hashes, as many as are allowed; of the first as much as is. With
+    `targets`, each is followed by its target, which is not counted."""
     train = np.flatnonzero(codes == TRAIN)
     order = train[np.argsort(texts.digests[train, 1], kind="stable")]
     fits = np.cumsum(np.minimum(texts.sizes[order], budget)) <= budget
     chosen = order[: max(1, int(fits.sum()))]
-    found = dict(zip(np.sort(chosen).tolist(), texts.read(np.sort(chosen), budget), strict=True))
+    ordered = np.sort(chosen)
+    found = dict(zip(ordered.tolist(), texts.read(ordered, budget), strict=True))
+    answers = dict(zip(ordered.tolist(), texts.targets(ordered), strict=True)) if targets else {}
     taken = _Taken(texts, cuts)
-    return (taken.out_of(found[at][0].decode("utf-8", "ignore"), at) for at in chosen.tolist())
+    for at in chosen.tolist():
+        yield unmarked(taken.out_of(found[at][0].decode("utf-8", "ignore"), at))
+        if answers.get(at):
+            yield answers[at]
 
 
 class _Taken:

@@ -21,6 +21,7 @@ from telos.data.sources import _base
 from telos.data.sources._base import Chunk, Skip, Source, ignore
 from telos.errors import DataError
 from telos.find import find, names
+from telos.turns import has_turns
 
 __all__ = [
     "DROPPED",
@@ -64,6 +65,8 @@ class File(NamedTuple):
     """Of the file, without this machine's folders."""
     chunk: Chunk | None = None
     """The stretch of it that is read; `None` for all of it."""
+    prefix: str = ""
+    """Put before each of its texts."""
 
     @property
     def size(self) -> int:
@@ -105,13 +108,21 @@ class Read(NamedTuple):
 def read(file: File, part: int, skip: Skip = ignore) -> Iterator[Read]:
     """The documents of one file, or their parts."""
     last = None
-    for document in file.source.documents(file.path, file.chunk, skip):
+    for document in _prefixed(file, file.source.documents(file.path, file.chunk, skip)):
         if not part:
             yield Read(document, document.id != last, file)
             last = document.id
             continue
-        for text in _parts(document.text, part):
+        whole = has_turns(document.text)  # a conversation makes no sense without its beginning
+        for text in [document.text] if whole else _parts(document.text, part):
             yield Read(replace(document, text=text), True, file)
+
+
+def _prefixed(file: File, documents: Iterable[Document]) -> Iterator[Document]:
+    """The documents with what is put before their texts; what is empty stays so, and is dropped."""
+    for each in documents:
+        empty = not file.prefix or not each.text or each.text.isspace()
+        yield each if empty else replace(each, text=file.prefix + each.text)
 
 
 class Reader:
@@ -157,7 +168,8 @@ class Reader:
         if path is not None:
             kinds = _by_suffix(self.settings.origins[0])
             for file, source, name in self._found(path, kinds, self._root):
-                yield File(file, source, split, -1, name)
+                prefix = "" if self.settings.sources else self.settings.prefix
+                yield File(file, source, split, -1, name, prefix=prefix)
 
     def _found_in(self, places: Iterable[Path | str]) -> Iterator[File]:
         kinds = _by_suffix(self.settings.origins[0])
@@ -174,7 +186,7 @@ class Reader:
         prefix = f"{origin.name}/" if self.settings.sources else ""
         for file, source, name in self._found(origin.path, _by_suffix(origin), _root(origin.path)):
             if file.resolve() not in taken:
-                yield File(file, source, "", number, prefix + name)
+                yield File(file, source, "", number, prefix + name, prefix=origin.prefix)
 
     def _found(
         self, path: Path | str | None, kinds: dict[str, Source], root: Path | None

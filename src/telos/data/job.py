@@ -18,7 +18,7 @@ from telos.words import jieba
 
 __all__ = ["Job", "Progress", "digest_of", "job_of", "key_of_job", "state_of"]
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same input would give another result."""
 
 

@@ -161,7 +161,7 @@ def _common_pattern(examples: Sequence[Example]) -> Pattern:
 
 def _gather(rows: Sequence[Row], width: int) -> tuple[tuple[Asked, ...], dict[str, float]]:
     """All asks, by what is asked of whom, with flat places; and the weight asked under each term."""
-    groups: dict[tuple[str, str, bool, int], list[tuple[int, Ask]]] = defaultdict(list)
+    groups: dict[tuple[str, str, bool, int, bool], list[tuple[int, Ask]]] = defaultdict(list)
     asked: dict[str, float] = defaultdict(float)
     for index, row in enumerate(rows):
         start = index * width
@@ -169,7 +169,8 @@ def _gather(rows: Sequence[Row], width: int) -> tuple[tuple[Asked, ...], dict[st
             for ask in example.asks:
                 unsigned = ask.at.astype(np.int64, copy=False).view(np.uint64)  # what is below 0 is large
                 assert not len(unsigned) or int(unsigned.max()) < len(example.main), ask
-                groups[ask.head, ask.name, ask.negative, ask.target.ndim].append((start, ask))
+                key = (ask.head, ask.name, ask.negative, ask.target.ndim, ask.of is not None)
+                groups[key].append((start, ask))
                 asked[ask.name] += float(ask.weight.sum(dtype=np.float64))
             start += len(example.main)
     return tuple(_asked(*key[:3], groups[key]) for key in sorted(groups)), dict(asked)
@@ -177,18 +178,33 @@ def _gather(rows: Sequence[Row], width: int) -> tuple[tuple[Asked, ...], dict[st
 
 def _asked(head: str, term: str, negative: bool, asks: list[tuple[int, Ask]]) -> Asked:
     at = np.concatenate([ask.at.astype(np.int64) + start for start, ask in asks])
-    spare = _bucket(len(at)) - len(at)
     target = np.concatenate([ask.target for _, ask in asks])
+    spare = _bucket(len(target)) - len(target)
+    of = _owners([ask for _, ask in asks], len(target) + spare)
     target = target.astype(np.int64 if target.ndim == 1 else np.float32)
     weight = np.concatenate([ask.weight for _, ask in asks]).astype(np.float32)
     return Asked(
         head=head,
         term=term,
-        at=_padded(at, spare),
+        at=_padded(at, spare if of is None else len(of) - len(at)),
         target=_padded(target, spare),
         weight=_padded(weight, spare),
         negative=negative,
+        of=None if of is None else torch.from_numpy(of),
     )
+
+
+def _owners(asks: Sequence[Ask], questions: int) -> NDArray[np.int64] | None:
+    """Which question each place belongs to, where they have several; `questions` for the places that fill up
+    a bucket."""
+    found, first = [], 0
+    for ask in asks:
+        if ask.of is None:
+            return None
+        found.append(ask.of + first)
+        first += len(ask.target)
+    of = np.concatenate(found)
+    return np.pad(of, (0, _bucket(len(of)) - len(of)), constant_values=questions).astype(np.int64)
 
 
 def _bucket(count: int) -> int:

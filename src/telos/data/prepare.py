@@ -23,7 +23,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -247,7 +247,7 @@ def _build(work: Path, key: str, job: Job) -> None:
     whole.mkdir()
     found, scripts = _tokenise(work, job, decisions, workers)
     job.report("writing", 0, None)
-    write_shards(whole, _folders(work / "tokens", len(tasks)), tokenizer, job.columns)
+    write_shards(whole, _folders(work / "tokens", len(tasks)), tokenizer, job.columns, decisions.labels)
     vocabulary = {
         **_vocabulary(tokenizer, found),
         "asked": job.settings.size,
@@ -257,6 +257,8 @@ def _build(work: Path, key: str, job: Job) -> None:
     unknown, origins = job.reader.unknown, dict(found.origins)
     sources = {origin.name: origins.get(origin.name, Counts()) for origin in job.data.sources}
     card = make_card(key, job.data, findings, splits, scripts, vocabulary, decisions.labels, unknown, sources)
+    if "label" in job.columns:
+        card = replace(card, classes=_classes(whole, decisions.labels))
     tokenizer.save(whole / "tokenizer.json")
     card.write(whole)
     _warn_of_unknown(tokenizer.kind, vocabulary)
@@ -282,8 +284,7 @@ def _decided(
     for each in cleaned:
         findings.add(each.findings)
     findings.notes[:0] = job.reader.notes
-    labels = "label" in job.columns
-    return cleaned, decide(job.data, cleaned, findings, job.settings.sample, work, labels)
+    return cleaned, decide(job.data, cleaned, findings, job.settings.sample, work, job.columns)
 
 
 def decided(data: DataSettings, sample: int, work: Path) -> tuple[list[Cleaned], Decisions]:
@@ -388,6 +389,14 @@ def _warn_of_unknown(kind: str, vocabulary: Mapping[str, Any]) -> None:
                 UserWarning,
                 stacklevel=2,
             )
+
+
+def _classes(whole: Path, labels: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many documents of each split are of each class, and of none, under the empty name."""
+    columns = {split: Shards(whole / split).columns["label"] for split in SPLITS}
+    counts = {split: np.bincount(column + 1, minlength=len(labels) + 1) for split, column in columns.items()}
+    names = sorted(enumerate(["", *labels]), key=lambda each: each[1])
+    return {name: {split: int(counts[split][at]) for split in SPLITS} for at, name in names}
 
 
 def _vocabulary(tokenizer: Tokenizer, found: Measured) -> dict[str, Any]:

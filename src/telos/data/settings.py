@@ -151,12 +151,16 @@ class FormatSettings(Settings):
     """Where the text is in a file."""
 
     text_key: str = "text"
-    """Where JSON lines and tables have the text: a string, or a list of strings that are joined as lines. A
-    key with dots, `translation.de`, leads into objects."""
+    """Where JSON lines and tables have the text: a string, a list of strings that are joined as lines, or a
+    list of messages, each with its `role` and `content`. A key with dots, `translation.de`, leads into
+    objects; of several, `instruction+input`, the texts become paragraphs."""
     target_key: str = "target"
     """Where they have the text to learn to answer with, if there is one."""
     label_key: str = "label"
     """Where they have the class of the text, if it has one."""
+    prefix: str = ""
+    """Put before every text, as `translate to English: `: tells the tasks of several sources apart (Raffel et
+    al., 2020)."""
     document_start: str = ""
     """In text files, a line that this regular expression finds
     begins a new document; empty: a file is a document."""

@@ -42,13 +42,17 @@ COLUMNS: Mapping[str, Column] = {
     "word_start": Column("token", "bool"),
     "jieba_word_start": Column("token", "bool"),
     "sentence_start": Column("token", "bool"),
+    "chatml": Column("token", "bool"),
+    "plain": Column("token", "bool"),
     "target": Column("run"),
     "label": Column("document", "int32"),
     "source": Column("document", "int16"),
 }
 """The columns that a split can have beside `ids`. In `word_start` each Chinese character is a word, in
-`jieba_word_start` what jieba makes of them; `label` is −1 where a document has none; `source` is the number
-of the source that a document is from, by which the loader mixes."""
+`jieba_word_start` what jieba makes of them. `chatml` and `plain` are formats of `telos.chat`, in which the
+ids of conversations then are: what is an answer. `label` is a number in the header's list of names, −1 where
+a document has none; `source` is the number of the source that a document is from, by which the loader
+mixes."""
 
 
 class Header(NamedTuple):
@@ -63,6 +67,8 @@ class Header(NamedTuple):
     bytes: int
     columns: Sequence[str]
     files: Mapping[str, Mapping[str, Any]]
+    labels: Sequence[str] = ()
+    """Names of the classes in the column `label`, by number."""
 
 
 def _dtype(size: int) -> Any:
@@ -74,7 +80,15 @@ def _dtype(size: int) -> Any:
 class ShardWriter:
     """Writes one split, document by document; it is there once `close` has written the header."""
 
-    def __init__(self, folder: Path, vocabulary_hash: str, size: int, columns: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        vocabulary_hash: str,
+        size: int,
+        columns: Sequence[str] = (),
+        labels: Sequence[str] = (),
+    ) -> None:
+        self._labels = tuple(labels)
         unknown = [name for name in columns if name not in COLUMNS]
         assert not unknown, f"unknown columns {unknown}; there are {sorted(COLUMNS)}"
         self._folder, self._vocabulary_hash, self._size, self._columns = (
@@ -160,6 +174,7 @@ class ShardWriter:
             self._bytes,
             self._columns,
             files,
+            self._labels,
         )
         with (self._folder / "header.json").open("w", encoding="utf-8") as out:
             json.dump(header._asdict(), out, indent=1)

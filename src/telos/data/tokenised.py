@@ -15,14 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from telos.chat import FORMATS, framed
 from telos.data.card import Counts, Scripts
 from telos.data.cleaned import Cleaned, Written, batches
 from telos.data.cutting import cuts_at
 from telos.data.documents import DROPPED, SPLITS
 from telos.data.folders import finished
 from telos.data.passages import without
-from telos.data.shards import Shards, ShardWriter
+from telos.data.shards import COLUMNS, Shards, ShardWriter
+from telos.errors import ConfigError
 from telos.tokenizer import Tokenizer
+from telos.turns import parted, unmarked
 from telos.words import jieba
 
 __all__ = ["Measured", "TokenPlan", "measured", "tokenise_task", "write_shards"]
@@ -125,11 +128,12 @@ class _Writing:
     def __init__(self, folder: Path, plan: TokenPlan, tokenizer: Tokenizer) -> None:
         self._folder, self._plan, self._tokenizer = folder, plan, tokenizer
         self._writers = [
-            ShardWriter(folder / s, tokenizer.hash, tokenizer.size, plan.columns) for s in SPLITS
+            ShardWriter(folder / s, tokenizer.hash, tokenizer.size, plan.columns, plan.labels) for s in SPLITS
         ]
         self._found = Measured(splits=(Counts(),) * len(SPLITS))
         self._numbers = {label: number for number, label in enumerate(plan.labels)}
         self._scripts = Scripts()
+        self._format = _format(plan.columns)
 
     @property
     def documents(self) -> int:
@@ -138,37 +142,51 @@ class _Writing:
 
     def add(self, batch: Sequence[_Kept]) -> None:
         """Tokenise and write some texts."""
-        encoded = self._tokenizer.encode_batch([kept.text.text for kept in batch])
-        for kept, ids in zip(batch, encoded, strict=True):
-            size = len(kept.text.text.encode())
-            self._writers[kept.split].add(ids, bytes=size, **self._values(kept, ids))
-            self._found += self._measure(kept, ids, Counts(1, size, len(kept.text.text), len(ids)))
+        for kept, text, ids, more in zip(batch, *self._encoded(batch), strict=True):
+            size = len(text.encode())
+            self._writers[kept.split].add(ids, bytes=size, **self._values(kept, text), **more)
+            self._found += self._measure(kept, text, ids, Counts(1, size, len(text), len(ids)))
 
-    def _values(self, kept: _Kept, ids: Any) -> Mapping[str, Any]:
-        columns, values, text = self._plan.columns, dict[str, Any](), kept.text
+    def _encoded(self, batch: Sequence[_Kept]) -> tuple[list[str], list[Any], list[dict[str, Any]]]:
+        """The texts, their tokens, and what these alone tell. Where conversations are wanted, every text is
+        one: what is said in it, in a frame."""
+        if self._format is None:
+            texts = [unmarked(kept.text.text) for kept in batch]
+            return texts, self._tokenizer.encode_batch(texts), [{}] * len(batch)
+        several = [parted(kept.text.text, kept.text.target) for kept in batch]
+        found = [framed(turns, FORMATS[self._format], self._tokenizer) for turns in several]
+        answers = [{self._format: each.answers} for each in found]
+        return (
+            ["".join(turn.text for turn in turns) for turns in several],
+            [each.ids for each in found],
+            answers,
+        )
+
+    def _values(self, kept: _Kept, text: str) -> Mapping[str, Any]:
+        columns, values = self._plan.columns, dict[str, Any]()
         if "word_start" in columns or "sentence_start" in columns:
-            encoded = self._tokenizer.encode_words(text.text)
+            encoded = self._tokenizer.encode_words(text)
             values |= {"word_start": encoded.word_start, "sentence_start": encoded.sentence_start}
         if "jieba_word_start" in columns:
-            values["jieba_word_start"] = self._tokenizer.encode_words(text.text, jieba()).word_start
+            values["jieba_word_start"] = self._tokenizer.encode_words(text, jieba()).word_start
         if "target" in columns:
-            values["target"] = self._tokenizer.encode(text.target or "")
+            values["target"] = self._tokenizer.encode(kept.text.target or "")
         if "label" in columns:
-            values["label"] = -1 if text.label is None else self._numbers[text.label]
+            values["label"] = -1 if kept.text.label is None else self._numbers[kept.text.label]
         if "source" in columns:
             values["source"] = kept.origin
-        return {name: values[name] for name in columns}
+        return {name: values[name] for name in columns if name != self._format}
 
-    def _measure(self, kept: _Kept, ids: Any, counts: Counts) -> Measured:
+    def _measure(self, kept: _Kept, text: str, ids: Any, counts: Counts) -> Measured:
         """A sample chosen by content for bytes per token; and, where text can be lost, whether it was."""
-        tokenizer, text = self._tokenizer, kept.text.text
+        tokenizer = self._tokenizer
         digest = hashlib.blake2b(text[:4096].encode(), digest_size=4).digest()
         if int.from_bytes(digest, "big") / 2**32 < self._plan.share:
             self._scripts.add(text[: 1 << 20], tokenizer)
         names = self._plan.origins
         origins = ((names[kept.origin], counts),) if 0 <= kept.origin < len(names) else ()
         found = Measured(splits=_at(kept.split, counts, Counts()), origins=origins)
-        if tokenizer.lossless:
+        if tokenizer.lossless or self._format is not None:  # what a frame adds is not in the text
             return found
         if tokenizer.decode(ids) != text:
             found = found._replace(changed=counts)
@@ -190,6 +208,22 @@ class _Writing:
         """Close the files of a task that failed."""
         for writer in self._writers:
             writer.abandon()
+
+
+def _format(columns: Sequence[str]) -> str | None:
+    """The format of conversations that is wanted, if one is.
+
+    Raises:
+        ConfigError: another objective wants to know of the same tokens what cannot be known of a frame.
+    """
+    found = [name for name in columns if name in FORMATS]
+    others = [name for name in columns if COLUMNS[name].per == "token" and name not in found[:1]]
+    if found and others:
+        raise ConfigError(
+            f"objective: {found[0]!r} puts conversations in a frame, and another part of the objective wants "
+            f"{', '.join(others)} of the same text, which a frame has not. Take one of them."
+        )
+    return found[0] if found else None
 
 
 def _at(place: int, value: Any, rest: Any) -> tuple[Any, ...]:
@@ -214,10 +248,16 @@ def measured(folders: Sequence[Path]) -> tuple[Measured, Scripts]:
     return total, scripts
 
 
-def write_shards(folder: Path, parts: Sequence[Path], tokenizer: Tokenizer, columns: Sequence[str]) -> None:
+def write_shards(
+    folder: Path,
+    parts: Sequence[Path],
+    tokenizer: Tokenizer,
+    columns: Sequence[str],
+    labels: Sequence[str] = (),
+) -> None:
     """The shards of all tasks, one after the other, as `folder`/train, validation and test."""
     for split in SPLITS:
-        writer = ShardWriter(folder / split, tokenizer.hash, tokenizer.size, columns)
+        writer = ShardWriter(folder / split, tokenizer.hash, tokenizer.size, columns, labels)
         try:
             for part in parts:
                 writer.extend(Shards(part / split))

@@ -13,7 +13,6 @@ for a larger one.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -22,16 +21,15 @@ from pydantic import Field, model_validator
 
 from telos.config import Lax, Settings
 from telos.errors import DataError
+from telos.evaluate._exchanged import exchanged
 from telos.evaluate._intervals import Interval, share
 from telos.evaluate._records import records, wanted
 from telos.evaluate.texts import Judge, Kind, Text, text_of
 
-__all__ = ["FewShot", "FewShotSettings", "Task", "judge_few_shot", "read_task"]
+__all__ = ["FewShot", "FewShotSettings", "Item", "Prompt", "Task", "judge_few_shot", "prompt_of", "read_task"]
 
 _CHOICES = 4
 """Answers to choose from where each line has its own."""
-_PERMUTED = 6
-"""Labels of which every exchange is tried when a model is worse than chance."""
 
 
 class FewShotSettings(Settings):
@@ -131,7 +129,8 @@ def judge_few_shot(judge: Judge, task: Task, settings: FewShotSettings | None = 
         right = [task.items[index].answer for index in asked]
         accuracy[k] = share(sum(map(str.__eq__, chosen, right)), len(asked))
         shown[k] = float(np.mean([prompt.shown for prompt in prompts]))
-        notes += _below_chance(k, accuracy[k], task.labels, list(zip(right, chosen, strict=True)))
+        why = exchanged(accuracy[k], task.labels, list(zip(right, chosen, strict=True)))
+        notes += [f"With {k} examples {why}"] if why else []
     commonest = Counter(task.items[index].answer for index in asked).most_common(1)[0][1]
     return FewShot(
         kind=judge.kind,
@@ -145,7 +144,7 @@ def judge_few_shot(judge: Judge, task: Task, settings: FewShotSettings | None = 
     )
 
 
-class _Prompt(NamedTuple):
+class Prompt(NamedTuple):
     """A text for every answer, and how many examples it shows."""
 
     texts: list[Text]
@@ -154,19 +153,25 @@ class _Prompt(NamedTuple):
 
 def _prompt(
     judge: Judge, task: Task, index: int, k: int, settings: FewShotSettings, choices: Sequence[str]
-) -> _Prompt:
-    """The prompt with k examples, or as many of the last ones as fit what the model reads at once."""
+) -> Prompt:
+    """The prompt with k examples that are drawn from the other items."""
     rng = np.random.default_rng((settings.seed, index, 1))
     others = [place for place in range(len(task.items)) if place != index]
-    drawn = rng.permutation(others)[:k].tolist()
-    parts = [_written(settings.form, task.items[place]) for place in drawn]
-    asked = settings.form.partition("{label}")[0].replace("{text}", task.items[index].text)
+    drawn = [task.items[place] for place in rng.permutation(others)[:k].tolist()]
+    return prompt_of(judge, settings.form, drawn, task.items[index].text, choices)
+
+
+def prompt_of(judge: Judge, form: str, examples: Sequence[Item], text: str, choices: Sequence[str]) -> Prompt:
+    """The examples, or as many of the last ones as fit what the model reads at once, and `text` with each of
+    the answers, of which the answer is to be scored."""
+    parts = [_written(form, example) for example in examples]
+    asked = form.partition("{label}")[0].replace("{text}", text)
     room = judge.room
     while True:
         before = "".join(parts) + asked
         texts = [text_of(choice, judge.tokenizer, before) for choice in choices]
-        if not parts or room is None or max(len(text.ids) for text in texts) <= room:
-            return _Prompt(texts, len(parts))
+        if not parts or room is None or max(len(each.ids) for each in texts) <= room:
+            return Prompt(texts, len(parts))
         del parts[0]
 
 
@@ -194,22 +199,3 @@ def _chosen(nats: Sequence[float], choices: Sequence[Sequence[str]]) -> list[str
         found.append(answers[int(np.argmin(scores))])
         start += len(answers)
     return found
-
-
-def _below_chance(
-    k: int, accuracy: Interval, labels: Sequence[str], answers: Sequence[tuple[str, str]]
-) -> list[str]:
-    """A model that is surely worse than chance knows something: what exchange of the labels it would be."""
-    if not 2 <= len(labels) <= _PERMUTED or accuracy.high is None or accuracy.high >= 1 / len(labels):
-        return []
-    counts = Counter(answers)
-    reading = max(
-        permutations(labels),
-        key=lambda order: sum(counts[right, said] for said, right in zip(labels, order, strict=True)),
-    )
-    better = sum(counts[right, said] for said, right in zip(labels, reading, strict=True)) / len(answers)
-    changed = [f"{said!r} as {right!r}" for said, right in zip(labels, reading, strict=True) if said != right]
-    return [
-        f"With {k} examples {accuracy.value:.1%} are right, which is below chance ({1 / len(labels):.1%}). "
-        f"Read {', '.join(changed)}, {better:.1%} would be: are labels exchanged?"
-    ]

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from telos.batch import Asked, Batch, Cut, Example, Side
+from telos.batch import Asked, Batch, Cut, Example, Side, gathered
 from telos.config import Settings
 from telos.data.card import unknown_bytes
 from telos.data.corpus import Corpus
@@ -321,9 +321,9 @@ def surprise(network: Network, flat: Tensor, asked: Asked) -> Tensor:
     The plain cross-entropy always: what training adds to the loss (smoothing, z) is left out.
     """
     found = []
-    for start in range(0, len(asked.at), chunk := max(1, _LOGITS // _outputs(network, asked.head))):
+    for start in range(0, len(asked.target), chunk := max(1, _LOGITS // _outputs(network, asked.head))):
         part = slice(start, start + chunk)
-        logits = network.logits(flat.index_select(0, asked.at[part]), asked.head)
+        logits = network.logits(gathered(flat, asked, part), asked.head)
         found.append(_double(_nats(logits, asked.target[part], asked.negative)))
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 

@@ -49,6 +49,8 @@ class Trained:
     tokenizer: Tokenizer
     objective: Objective
     held: Held
+    adapted: Network | None = None
+    """The network with its adapters apart, where adapters were trained; `network` has them merged."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """What the run's files say of it: figures of evaluation, the text's card."""
 

@@ -6,8 +6,9 @@ the one that fits it (`Objective.decoded`).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,13 +17,13 @@ from telos import generate as decoders
 from telos.config import Settings
 from telos.errors import ConfigError
 from telos.find import find
-from telos.generate._rows import Gap, OnText, Row, Sample, rows_for
+from telos.generate._rows import Asked, OnText, Row, Sample, rows_for
 from telos.generate._settings import GenerateSettings
 from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.tokenizer import Tokenizer
 
-__all__ = ["Decoder", "Precision", "begin", "check_settings", "generate"]
+__all__ = ["Decoder", "Precision", "begin", "check_settings", "decoder_for", "generate", "generated"]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -65,7 +66,18 @@ class Decoder(ABC):
 def generate(
     network: Network,
     tokenizer: Tokenizer,
-    prompts: Sequence[str | Gap],
+    prompts: Iterable[Asked],
+    settings: GenerateSettings | None = None,
+    **more: Any,
+) -> list[Sample]:
+    """All of `generated` at once."""
+    return list(generated(network, tokenizer, prompts, settings, **more))
+
+
+def generated(
+    network: Network,
+    tokenizer: Tokenizer,
+    prompts: Iterable[Asked],
     settings: GenerateSettings | None = None,
     *,
     seed: int = 0,
@@ -74,9 +86,9 @@ def generate(
     window: int = 0,
     decoder: str = "",
     precision: Precision = "float32",
-) -> list[Sample]:
+) -> Iterator[Sample]:
     """`settings.samples` continuations of each prompt, or fillings of each gap, those of one next to each
-    other.
+    other; `settings.batch` are written side by side, and prompts are taken as they are needed.
 
     Args:
         objective: says how a prompt is put to the model, and how the model is decoded. Without one it stands
@@ -89,31 +101,23 @@ def generate(
         decoder: a member of this package, where it shall not be the objective's.
 
     Raises:
-        ConfigError: the objective fills no gaps, or a setting is for another decoder.
+        ConfigError: the objective fills no gaps, a setting is for another decoder, or the constraint is none
+            or does not go with the vocabulary or a prompt.
     """
-    if not prompts:
-        return []
-    growing = begin(
-        network,
-        tokenizer,
-        prompts,
-        settings,
-        seed=seed,
-        stream=stream,
-        objective=objective,
-        window=window,
-        decoder=decoder,
-    )
-    with network.at_rest(), _autocast(growing.device, precision):
-        while any(not row.finished for row in growing.rows):
-            growing.advance()
-    return [row.sample() for row in growing.rows]
+    settings = settings or GenerateSettings()
+    rows = rows_for(prompts, tokenizer, objective, settings, seed, stream)
+    while batch := list(islice(rows, _at_once(settings))):
+        growing = _growing(network, tokenizer, batch, settings, objective, window, decoder)
+        with network.at_rest(), _autocast(growing.device, precision):
+            while any(not row.finished for row in batch):
+                growing.advance()
+        yield from (row.sample() for row in batch)
 
 
 def begin(
     network: Network,
     tokenizer: Tokenizer,
-    prompts: Sequence[str | Gap],
+    prompts: Iterable[Asked],
     settings: GenerateSettings | None = None,
     *,
     seed: int = 0,
@@ -122,27 +126,57 @@ def begin(
     window: int = 0,
     decoder: str = "",
 ) -> Decoder:
-    """What `generate` lets grow, before the model has run: for whoever advances it on his own, between other
-    things (`network.at_rest` is then his to see to). There is at least one prompt.
+    """What `generate` lets grow, all of it side by side, before the model has run: for whoever advances it on
+    his own, between other things (`network.at_rest` is then his to see to). There is at least one prompt.
 
     Raises:
         ConfigError: as of `generate`.
         DataError: a prompt is no text.
     """
     settings = settings or GenerateSettings()
-    rows = rows_for(prompts, tokenizer, objective, settings, seed, stream)
-    found = {_decoder(row, objective) for row in rows}
+    rows = list(rows_for(prompts, tokenizer, objective, settings, seed, stream))
+    return _growing(network, tokenizer, rows, settings, objective, window, decoder)
+
+
+def _growing(
+    network: Network,
+    tokenizer: Tokenizer,
+    rows: Sequence[Row],
+    settings: GenerateSettings,
+    objective: Objective | None,
+    window: int,
+    decoder: str,
+) -> Decoder:
+    """Rows with what makes them grow."""
+    name = decoder or _decoder_of(rows, objective, settings)
+    check_settings(settings, name)
+    return find(decoders, name, Decoder)(network, tokenizer, rows, objective, window)
+
+
+def _at_once(settings: GenerateSettings) -> int:
+    """Rows that are written side by side: a beam finds all samples of a prompt in one search."""
+    if settings.beam.width == 1:
+        return settings.batch
+    return max(1, settings.batch // settings.samples) * settings.samples
+
+
+def _decoder_of(rows: Sequence[Row], objective: Objective | None, settings: GenerateSettings) -> str:
+    found = {_decoder(row, objective, settings) for row in rows}
     if len(found) > 1:
         raise ConfigError("gaps and texts to go on from need different decoders here: give them apart.")
-    decoder = decoder or found.pop()
-    check_settings(settings, decoder)
-    return find(decoders, decoder, Decoder)(network, tokenizer, rows, objective, window)
+    return found.pop()
 
 
-def _decoder(row: Row, objective: Objective | None) -> str:
+def _decoder(row: Row, objective: Objective | None, settings: GenerateSettings) -> str:
     if row.after is not None:
         return "unmasking"
-    return objective.decoded if objective else Objective.decoded
+    return decoder_for(settings, objective.decoded if objective else Objective.decoded)
+
+
+def decoder_for(settings: GenerateSettings, decoded: str) -> str:
+    """The decoder of an objective that names `decoded`: a beam where one is asked for, in place of those that
+    go from left to right."""
+    return "beam" if settings.beam.width > 1 and decoded != "unmasking" else decoded
 
 
 def check_settings(settings: GenerateSettings, decoder: str) -> None:

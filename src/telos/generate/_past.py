@@ -9,29 +9,34 @@ twice as many as the window, all rows are read once more.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from telos.batch import Rows, Side
 from telos.errors import ConfigError
 from telos.generate._base import Decoder
-from telos.generate._rows import Gap, Row
-from telos.generate._state import beside, chosen_rows
+from telos.generate._rows import Gap, Row, closed
+from telos.generate._state import beside
 
-__all__ = ["Part", "Past", "padded"]
+__all__ = ["Part", "Past", "padded", "sources_of"]
 
 
 class Past(Decoder):
     """The state of all rows, and for each row where in its tokens the part begins that the state holds."""
+
+    reads: ClassVar[frozenset[str]] = frozenset({"constraint"})
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.starts = [0] * len(self.rows)
         self.read = [0] * len(self.rows)
         self.state: Any = None
+        self._always: Tensor | None = None
+        """Which outputs are never drawn, where that is always the same."""
         self.places = 0
         """How many places of each row the state was made from, those included that no row sees."""
         for row in self.rows:
@@ -52,28 +57,25 @@ class Past(Decoder):
             )
         return self.window - row.given + 1
 
-    def logits(self) -> list[NDArray[np.float64]]:
-        """The logits (outputs,) of each row's next token, in float64; of a finished row they mean nothing."""
+    def logits(self, going: Sequence[int]) -> Tensor:
+        """The logits (rows that are going, outputs) of the next token of these rows."""
         self.make_room()
         parts = [self.part(*each) for each in zip(self.rows, self.starts, self.read, strict=True)]
         hidden = self.encode(parts)
         self.read = [read + len(part.ids) for read, part in zip(self.read, parts, strict=True)]
-        last = torch.tensor([max(len(part.ids) - 1, 0) for part in parts], device=self.device)
-        said = self.network.logits(hidden[torch.arange(len(parts), device=self.device), last])
-        return list(said.cpu().double().numpy())
+        last = torch.tensor([len(parts[row].ids) - 1 for row in going], device=self.device)
+        return self.network.logits(hidden[torch.tensor(list(going), device=self.device), last])
 
-    def encode(self, parts: Sequence["Part"]) -> torch.Tensor:
+    def encode(self, parts: Sequence["Part"]) -> Tensor:
         """Hidden states (rows, places, width) of one part of each row, which the state holds afterwards."""
-        sources = [row.source for row in self.rows]
-        source = (
-            None
-            if self.state is not None
-            else _sources(sources, self.window, self.tokenizer.pad, self.device)
-        )
-        going = torch.full((len(parts),), self.state is not None, device=self.device)
+        source = None
+        if self.state is None:
+            sources = [row.source for row in self.rows]
+            source = sources_of(sources, self.window, self.tokenizer.pad, self.device)
+        goes_on = torch.full((len(parts),), self.state is not None, device=self.device)
         rows = padded(parts, self.tokenizer.pad, self.device)
         self.places = rows.shape[1] + (0 if self.state is None else self.places)
-        hidden, self.state = self.network.encode(rows, source, self.state, going)
+        hidden, self.state = self.network.encode(rows, source, self.state, goes_on)
         return hidden
 
     def make_room(self) -> None:
@@ -93,7 +95,7 @@ class Past(Decoder):
     def join(self, other: Decoder) -> None:
         assert isinstance(other, Past)
         super().join(other)
-        self.starts += other.starts
+        self.starts, self._always = self.starts + other.starts, None
         if self.state is None or other.state is None:
             self.forget()
             return
@@ -103,8 +105,19 @@ class Past(Decoder):
     def keep(self, chosen: Sequence[int]) -> None:
         super().keep(chosen)
         self.starts, self.read = ([each[index] for index in chosen] for each in (self.starts, self.read))
+        self._always = None
         if self.state is not None:
-            self.state = chosen_rows(self.state, torch.tensor(chosen, dtype=torch.int64, device=self.device))
+            rows = torch.tensor(chosen, dtype=torch.int64, device=self.device)
+            self.state = self.network.chosen(self.state, rows)
+
+    def shut(self, going: Sequence[int], outputs: int) -> Tensor:
+        """Which outputs may not be drawn now: (rows that are going, outputs)."""
+        rows = [self.rows[row] for row in going]
+        if any(row.matcher for row in rows):
+            return closed(rows, outputs).to(self.device)
+        if self._always is None:
+            self._always = closed(self.rows, outputs).to(self.device)
+        return self._always if len(going) == len(self.rows) else self._always[list(going)]
 
     def part(self, row: Row, start: int, read: int) -> "Part":
         """What the state does not hold yet; nothing of a finished row."""
@@ -135,7 +148,7 @@ def has_source(rows: Sequence[Row]) -> bool:
     return any(row.source for row in rows)
 
 
-def _sources(sources: Sequence[Side | None], window: int, pad: int, device: torch.device) -> Rows | None:
+def sources_of(sources: Sequence[Side | None], window: int, pad: int, device: torch.device) -> Rows | None:
     """The rows that are read before anything is said: of what is longer than the window, the end."""
     if not any(sources):
         return None
@@ -151,10 +164,16 @@ def padded(parts: Sequence[Part], pad: int, device: torch.device) -> Rows:
     """Rows (B, longest part), padded on the right."""
     shape = (len(parts), max(1, *(len(part.ids) for part in parts)))
     ids, segment, positions, order = (np.full(shape, value, np.int64) for value in (pad, -1, 0, 0))
-    for row, part in enumerate(parts):
-        end = len(part.ids)
-        ids[row, :end], segment[row, :end] = part.ids, 0
-        positions[row, :end], order[row, :end] = part.positions, part.order
+    if shape[1] == 1:  # as always but in the beginning: with many rows, one assignment each would take long
+        real = [row for row, part in enumerate(parts) if len(part.ids)]
+        ids[real, 0], segment[real] = [parts[row].ids[0] for row in real], 0
+        positions[real, 0] = [parts[row].positions[0] for row in real]
+        order[real, 0] = [parts[row].order[0] for row in real]
+    else:
+        for row, part in enumerate(parts):
+            end = len(part.ids)
+            ids[row, :end], segment[row, :end] = part.ids, 0
+            positions[row, :end], order[row, :end] = part.positions, part.order
     tensors = [torch.from_numpy(array).to(device) for array in (ids, positions, segment, order)]
     causal = bool((positions == order).all())
     return Rows(

@@ -5,32 +5,37 @@ Each sample has its own random generator, so that it is the same whatever else i
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from telos import objectives
 from telos.batch import Piece
 from telos.errors import ConfigError
 from telos.find import find, names
+from telos.generate._constraint import Constraint, Matcher
+from telos.generate._draw import draw, exact
 from telos.generate._settings import GenerateSettings
 from telos.objectives._base import Objective, Prompt, after_begin
 from telos.tokenizer import Stream, Tokenizer
+from telos.turns import Turn
 
 __all__ = [
+    "Asked",
     "Gap",
     "OnText",
     "Row",
     "Sample",
-    "allowed",
-    "draw",
+    "Talk",
+    "closed",
     "held_back",
-    "kept",
-    "log_sum_exp",
     "rows_for",
+    "take",
 ]
 
 Ids = NDArray[np.int64]
@@ -41,6 +46,16 @@ class Gap(NamedTuple):
 
     before: str
     after: str
+
+
+class Talk(NamedTuple):
+    """A conversation that is to be gone on with."""
+
+    turns: tuple[Turn, ...]
+
+
+Asked = str | Gap | Talk
+"""What is put to a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,26 +85,45 @@ OnText = Callable[[int, str], None]
 
 
 def rows_for(
-    prompts: Sequence[str | Gap],
+    prompts: Iterable[Asked],
     tokenizer: Tokenizer,
     objective: Objective | None,
     settings: GenerateSettings,
     seed: int,
     stream: OnText | None,
-) -> list["Row"]:
-    """`settings.samples` rows for each prompt.
+) -> Iterator["Row"]:
+    """`settings.samples` rows for each prompt, made when they are asked for.
 
     Raises:
-        ConfigError: the objective fills no gaps.
+        ConfigError: the objective fills no gaps, or the constraint is none or does not go with the prompt.
     """
-    times: Counter[str | Gap] = Counter()
-    rows: list[Row] = []
-    for index, prompt in enumerate(prompt for prompt in prompts for _ in range(settings.samples)):
+    limited = settings.constraint != type(settings.constraint)()
+    constraint = Constraint(settings.constraint, tokenizer) if limited else None
+    times: Counter[bytes] = Counter()
+    several = ((index, prompt) for index, prompt in enumerate(_repeated(prompts, settings.samples)))
+    for index, prompt in several:
         emit = (lambda piece, index=index: stream(index, piece)) if stream else _ignore
-        given = _given(prompt, tokenizer, objective)
-        rows.append(Row(prompt, given, tokenizer, settings, generator(seed, prompt, times[prompt]), emit))
-        times[prompt] += 1
-    return rows
+        given, key = _given(prompt, tokenizer, objective), _key(prompt)
+        row = Row(prompt, given, tokenizer, settings, generator(seed, prompt, times[key]), emit)
+        times[key] += 1
+        if constraint is not None:
+            row.matcher = _matcher(constraint, prompt, given, tokenizer)
+        yield row
+
+
+def _repeated(prompts: Iterable[Asked], times: int) -> Iterator[Asked]:
+    return (prompt for prompt in prompts for _ in range(times))
+
+
+def _matcher(constraint: Constraint, prompt: Asked, given: "Given", tokenizer: Tokenizer) -> Matcher:
+    """What is said goes on from the prompt where that stands before it in the row."""
+    before = isinstance(prompt, str) and given.prompt.source is None
+    return constraint.begin(tokenizer.encode(str(prompt)).tolist() if before else (), str(prompt))
+
+
+def _key(prompt: Asked) -> bytes:
+    """Tells prompts apart in few bytes, of which there may be millions."""
+    return hashlib.blake2b(repr(prompt).encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 class Given(NamedTuple):
@@ -100,10 +134,12 @@ class Given(NamedTuple):
     """Where what is drawn stands in a gap, and is found by unmasking: the tokens behind the gap."""
 
 
-def _given(prompt: str | Gap, tokenizer: Tokenizer, objective: Objective | None) -> Given:
+def _given(prompt: Asked, tokenizer: Tokenizer, objective: Objective | None) -> Given:
     if isinstance(prompt, str):
         put = objective.prompt if objective else after_begin
         return Given(put(tokenizer.encode(prompt), tokenizer))
+    if isinstance(prompt, Talk):
+        return Given(_talked(prompt, tokenizer, objective))
     before, after = (tokenizer.encode(text) for text in prompt)
     asked = objective.gap(before, after, tokenizer) if objective else None
     if asked:
@@ -120,6 +156,17 @@ def _given(prompt: str | Gap, tokenizer: Tokenizer, objective: Objective | None)
     return Given(row, after)
 
 
+def _talked(talk: Talk, tokenizer: Tokenizer, objective: Objective | None) -> Prompt:
+    asked = objective.chat(talk.turns, tokenizer) if objective else None
+    if asked is None:
+        name = f"objective = {objective.name!r}" if objective else "a model without an objective"
+        raise ConfigError(
+            f"{name} has learned no conversations. Models do that were trained on them: objective = "
+            '"instruct", see docs/fine-tuning.md.'
+        )
+    return asked
+
+
 def _fillers() -> list[str]:
     kinds = [(name, find(objectives, name, Objective)) for name in names(objectives)]
     return [n for n, kind in kinds if kind.gap is not Objective.gap or kind.hide is not Objective.hide]
@@ -129,7 +176,7 @@ def _ignore(piece: str) -> None:
     pass
 
 
-def generator(seed: int, prompt: str | Gap, time: int) -> np.random.Generator:
+def generator(seed: int, prompt: Asked, time: int) -> np.random.Generator:
     """Keyed by the prompt and not by its place in the batch, so that company changes nothing."""
     key = hashlib.blake2b(f"{seed} {time} {prompt}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
@@ -140,7 +187,7 @@ class Row:
 
     def __init__(
         self,
-        prompt: str | Gap,
+        prompt: Asked,
         given: Given,
         tokenizer: Tokenizer,
         settings: GenerateSettings,
@@ -160,6 +207,8 @@ class Row:
         """Of each drawn token."""
         self.noted, self.likely = 0, list[list[tuple[int, float]]]()
         """How many of the most probable tokens are noted at each place, and these with their log q."""
+        self.matcher: Matcher | None = None
+        """Where the text has to be like something: what may come next."""
         self.words = Words(_stream_after(tokenizer, self.ids), settings.stop, emit)
 
     def places(self, start: int, read: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -167,19 +216,23 @@ class Row:
         given, and each of what was drawn one further on; causal once the beginning is forgotten."""
         if start:
             return (place := np.arange(read, len(self.ids)) - start), place
-        drawn = np.arange(1, len(self.ids) - self.given + 1)
         both = (self.main.positions, self.main.order)
-        position, order = (np.concatenate([known, known[-1] + drawn])[read:] for known in both)
+        drawn = np.arange(max(0, read - self.given) + 1, len(self.ids) - self.given + 1)
+        if read >= self.given:
+            return both[0][-1] + drawn, both[1][-1] + drawn
+        position, order = (np.concatenate([known[read:], known[-1] + drawn]) for known in both)
         return position, order
 
-    def take(self, logits: NDArray[np.float64]) -> None:
-        """Draw the next token from logits (outputs,), and end where it says so."""
-        drawn = draw(allowed(logits, self.size, self.forbidden), self.settings, self.random)
-        total = log_sum_exp(logits)
-        if self.noted:
-            first = np.argsort(-logits[: self.size], kind="stable")[: self.noted].tolist()
-            self.likely.append([(token, float(logits[token] - total)) for token in first])
-        self.add(drawn, float(logits[drawn] - total))
+    def open(self) -> NDArray[np.bool_]:
+        """Which of the vocabulary's tokens (size,) may be drawn now."""
+        free = np.ones(self.size, np.bool_) if self.matcher is None else self.matcher.allowed()
+        free[self.forbidden] = False
+        free[list(self.ends)] = self.matcher is None or self.matcher.complete
+        return free
+
+    def uniform(self) -> float:
+        """The random number that decides on the next token; none is drawn where nothing is left to chance."""
+        return self.random.random() if self.settings.temperature else 0.0
 
     def add(self, token: int, logprob: float) -> None:
         """One more token, of which the model said this, and end where it says so."""
@@ -188,7 +241,10 @@ class Row:
         self.ids.append(token)
         if token in self.ends:
             self._finish("end")
-        elif self.words.add(token):
+            return
+        if self.matcher is not None:
+            self.matcher.add(token)
+        if self.words.add(token):
             self._finish("stop")
         elif len(self.ids) - self.given >= self.length:
             self._finish("length")
@@ -198,7 +254,7 @@ class Row:
 
     def sample(self) -> Sample:
         assert self.finished
-        gap = self.prompt if isinstance(self.prompt, Gap) else Gap(self.prompt, "")
+        gap = self.prompt if isinstance(self.prompt, Gap) else Gap(_shown(self.prompt), "")
         return Sample(
             prompt=gap.before,
             after=gap.after,
@@ -207,6 +263,11 @@ class Row:
             finished=self.finished,
             logprob=self.logprob,
         )
+
+
+def _shown(prompt: str | Talk) -> str:
+    """A prompt as text; of a conversation, the turns as paragraphs."""
+    return prompt if isinstance(prompt, str) else "\n\n".join(turn.text for turn in prompt.turns)
 
 
 def _stream_after(tokenizer: Tokenizer, ids: Sequence[int]) -> Stream:
@@ -266,39 +327,44 @@ def held_back(text: str, stop: Sequence[str]) -> int:
     )
 
 
-def allowed(logits: NDArray[np.float64], size: int, forbidden: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The logits with −∞ for special tokens and for outputs beyond the vocabulary."""
-    free = logits.copy()
-    free[forbidden] = -np.inf
-    free[size:] = -np.inf
-    return free
+def take(rows: Sequence[Row], logits: Tensor, shut: Tensor) -> None:
+    """Draw the next token of each row from its logits (rows, outputs), of which those that are true in `shut`
+    may not be, and end where it says so."""
+    said = exact(logits)
+    totals = said.logsumexp(1)
+    _note(rows, said, totals)
+    open_ones = said.masked_fill(shut.to(said.device), -torch.inf)
+    for places in _alike(rows):
+        part = open_ones if len(places) == len(rows) else open_ones[places]
+        uniform = [rows[place].uniform() for place in places]
+        drawn = draw(part, rows[places[0]].settings, torch.tensor(uniform).to(said)).tolist()
+        for place, token in zip(places, drawn, strict=True):
+            rows[place].add(token, float(said[place, token] - totals[place]))
 
 
-def draw(logits: NDArray[np.float64], settings: GenerateSettings, random: np.random.Generator) -> int:
-    """One token from logits (outputs,). Of equally probable tokens the one with the lower id comes first."""
-    if settings.temperature == 0:
-        return int(logits.argmax())
-    tokens, shares = kept(logits, settings)
-    reached = np.searchsorted(np.cumsum(shares), random.random() * shares.sum(), side="right")
-    return int(tokens[min(int(reached), len(tokens) - 1)])
+def _alike(rows: Sequence[Row]) -> list[list[int]]:
+    """The places of rows that are drawn by the same settings; rows that joined may have others."""
+    found: dict[tuple[float, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        settings = row.settings
+        key = (settings.temperature, settings.top_k, settings.top_p, settings.min_p)
+        found.setdefault(key, []).append(place)
+    return list(found.values())
 
 
-def kept(
-    logits: NDArray[np.float64], settings: GenerateSettings
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The tokens that may be drawn, most probable first, and their probabilities, which add up to 1."""
-    tokens = np.argsort(-logits, kind="stable")
-    if settings.top_k:
-        tokens = tokens[: settings.top_k]
-    scaled = (logits[tokens] - logits[tokens[0]]) / settings.temperature
-    shares = np.exp(scaled)
-    shares /= shares.sum()
-    before = np.concatenate([[0.0], np.cumsum(shares)[:-1]])
-    enough = before < settings.top_p if settings.top_p < 1 else np.ones(len(shares), np.bool_)
-    likely = enough & (shares >= settings.min_p * shares[0]) & (shares > 0)
-    return tokens[likely], shares[likely] / shares[likely].sum()
+def _note(rows: Sequence[Row], said: Tensor, totals: Tensor) -> None:
+    """The most probable tokens at this place, for rows that want to know them; of equals the first."""
+    for place, row in enumerate(rows):
+        if row.noted:
+            values, tokens = said[place, : row.size].sort(descending=True, stable=True)
+            chances = (values[: row.noted] - totals[place]).tolist()
+            row.likely.append(list(zip(tokens[: row.noted].tolist(), chances, strict=True)))
 
 
-def log_sum_exp(logits: NDArray[np.float64]) -> float:
-    top = logits.max()
-    return float(top + np.log(np.exp(logits - top).sum()))
+def closed(rows: Sequence[Row], outputs: int) -> Tensor:
+    """Which outputs may not be drawn: (rows, outputs), true for special tokens, for what a row's constraint
+    leaves no way to, and beyond the vocabulary."""
+    shut = np.ones((len(rows), outputs), np.bool_)
+    for place, row in enumerate(rows):
+        shut[place, : row.size] = ~row.open()
+    return torch.from_numpy(shut)

@@ -1,5 +1,4 @@
-"""States of several batches beside each other, and some rows of one: what a decoder needs so that rows can
-join and leave it.
+"""States of several batches beside each other: what a decoder needs so that rows can join it.
 
 A state is what `Network.encode` returned: tensors whose first dimension is the rows', in tuples, named tuples
 and dictionaries. Where two differ in another dimension, it is that of the places that were read, or of a
@@ -13,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["beside", "chosen_rows"]
+from telos.models._cache import Room
+
+__all__ = ["beside"]
 
 
 def beside(first: Any, second: Any) -> Any:
@@ -21,17 +22,11 @@ def beside(first: Any, second: Any) -> Any:
     return _mapped(_stacked, first, second)
 
 
-def chosen_rows(state: Any, rows: Tensor) -> Any:
-    """The state of these rows (n,), by their numbers."""
-    return _mapped(lambda tensor: tensor.index_select(0, rows), state)
-
-
 def _mapped(change: Callable[..., Tensor], *states: Any) -> Any:
     first = states[0]
     if isinstance(first, Tensor):
         return change(*states)
-    if first is None:
-        assert all(state is None for state in states), "one state holds what another lacks"
+    if first is None or isinstance(first, Room):  # what is laid beside something else lies elsewhere
         return None
     if isinstance(first, dict):
         return {name: _mapped(change, *(state[name] for state in states)) for name in first}

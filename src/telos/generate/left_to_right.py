@@ -8,6 +8,7 @@ before anything is said (`Objective.prompt`); a gap, with what comes after it st
 from typing import final
 
 from telos.generate._past import Past
+from telos.generate._rows import take
 
 __all__ = ["LeftToRight"]
 
@@ -17,6 +18,6 @@ class LeftToRight(Past):
     """One token for each row in each run of the model."""
 
     def advance(self) -> None:
-        for row, said in zip(self.rows, self.logits(), strict=True):
-            if not row.finished:
-                row.take(said)
+        going = [place for place, row in enumerate(self.rows) if not row.finished]
+        said = self.logits(going)
+        take([self.rows[place] for place in going], said, self.shut(going, said.shape[1]))

@@ -17,11 +17,10 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from telos.generate._base import Decoder
 from telos.generate._past import Part, Past
-from telos.generate._rows import Row, allowed
+from telos.generate._rows import Row, take
 
 __all__ = ["Speculative"]
 
@@ -78,9 +77,10 @@ class Speculative(Past):
     def _check(self, row: Row, guesses: list[int], hidden: torch.Tensor) -> int:
         """Draw at the known end of the row, and on as long as the guesses are right: how many were. `hidden`
         (1 + guesses, width) begins at the row's last known token."""
-        said = self.network.logits(hidden).cpu().double().numpy()
-        for right, logits in enumerate(said):
-            row.take(logits)
+        said = self.network.logits(hidden)
+        here = [self.rows.index(row)]
+        for right, logits in enumerate(said.unsqueeze(1)):
+            take([row], logits, self.shut(here, said.shape[1]))
             if row.finished or right == len(guesses) or row.ids[-1] != guesses[right]:
                 return right
         raise AssertionError
@@ -89,10 +89,9 @@ class Speculative(Past):
         """What comes after the token that was drawn last, by the further heads at the place before it."""
         if row.finished:
             return []
-        said: list[NDArray[np.float64]] = [
-            self.network.logits(hidden, name).cpu().double().numpy() for name in self.further
-        ]
-        return [int(allowed(logits, row.size, row.forbidden).argmax()) for logits in said]
+        shut = torch.from_numpy(row.forbidden).to(self.device)
+        said = [self.network.logits(hidden, name) for name in self.further]
+        return [int(logits[: row.size].index_fill(0, shut, -torch.inf).argmax()) for logits in said]
 
     def _forget(self, wrong: torch.Tensor) -> None:
         """Take the places (rows, places) of the last run that hold wrong guesses out of the state."""

@@ -25,11 +25,13 @@ from typing import Any, ClassVar, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from telos.batch import Example, Piece
 from telos.data.packing import collate
 from telos.generate._base import Decoder
-from telos.generate._rows import Row, allowed, draw, log_sum_exp
+from telos.generate._draw import draw, exact
+from telos.generate._rows import Row, closed
 from telos.models._base import Network
 from telos.objectives._base import Objective
 from telos.tokenizer import Tokenizer
@@ -68,17 +70,14 @@ class Unmasking(Decoder):
             fill.take(logits)
 
 
-def _answers(
-    network: Network, examples: Sequence[Example], device: torch.device
-) -> list[NDArray[np.float64]]:
-    """What the model says at the places that each example asks: logits (asked, outputs)."""
+def _answers(network: Network, examples: Sequence[Example], device: torch.device) -> list[Tensor]:
+    """What the model says at the places that each example asks: logits (asked, outputs) in float64."""
     batch = collate([[example] for example in examples]).to(device)
     hidden, _ = network.encode(batch.main, batch.source)
     said = []
     for row, example in enumerate(examples):
         at = torch.from_numpy(example.asks[0].at).to(device)
-        logits: Any = network.logits(hidden[row].index_select(0, at))
-        said.append(logits.cpu().double().numpy())
+        said.append(exact(network.logits(hidden[row].index_select(0, at))))
     return said
 
 
@@ -126,28 +125,29 @@ class _Fill:
         assert example is not None, f"{self.objective.name} hides no places"
         return example
 
-    def take(self, logits: NDArray[np.float64]) -> None:
+    def take(self, logits: Tensor) -> None:
         """Draw at some of the hidden places, given what the model says at all of them (hidden, outputs)."""
         hidden = np.flatnonzero(self.found < 0)
-        count = -(-len(hidden) // self.runs)
-        for which in self._next(logits, count):
-            free = allowed(logits[which], self.row.size, self.row.forbidden)
-            drawn = draw(free, self.row.settings, self.row.random)
-            self.found[hidden[which]] = drawn
-            self.chance[hidden[which]] = logits[which][drawn] - log_sum_exp(logits[which])
+        free = logits.masked_fill(closed([self.row], logits.shape[1]).to(logits.device), -torch.inf)
+        which = self._next(free, -(-len(hidden) // self.runs))
+        uniform = torch.tensor([self.row.uniform() for _ in which], dtype=torch.float64, device=free.device)
+        chosen = torch.from_numpy(which).to(free.device)
+        drawn = draw(free[chosen], self.row.settings, uniform)
+        said = logits[chosen]
+        chance = said.gather(1, drawn.unsqueeze(1)).squeeze(1) - said.logsumexp(1)
+        self.found[hidden[which]], self.chance[hidden[which]] = drawn.cpu().numpy(), chance.cpu().numpy()
         self.runs -= 1
         ends = np.flatnonzero(np.isin(self.found, list(self.row.ends)))
         self.found = self.found[: ends[0] + 1] if len(ends) else self.found
         if (self.found >= 0).all():
             self._close()
 
-    def _next(self, logits: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-        """Which of the hidden places, ascending."""
+    def _next(self, free: Tensor, count: int) -> NDArray[np.int64]:
+        """Which of the hidden places, ascending, by the logits of what may be drawn there."""
         if self.settings.order == "random":
-            chosen = self.row.random.choice(len(logits), size=count, replace=False)
+            chosen = self.row.random.choice(len(free), size=count, replace=False)
         else:
-            free = [allowed(each, self.row.size, self.row.forbidden) for each in logits]
-            sure = np.array([each.max() - log_sum_exp(each) for each in free])
+            sure = (free.amax(1) - free.logsumexp(1)).cpu().numpy()
             chosen = np.argsort(-sure, kind="stable")[:count]
         ascending: NDArray[np.int64] = np.sort(chosen)
         return ascending

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
-from telos.batch import Answer, Asked, Batch, HeadSpec, Rows
+from telos.batch import Answer, Asked, Batch, HeadSpec, Rows, gathered
 from telos.config import Lax, Member, Settings
 from telos.losses import LossSettings
+from telos.models._cache import Room
 from telos.models._recompute import recomputed
 
 __all__ = ["Initial", "Model", "Network", "Origin", "Sizes"]
@@ -44,12 +46,12 @@ class Initial(NamedTuple):
 
 
 class Origin(Settings):
-    """Somebody else's trained model to start from. In a recipe `from = "FOLDER"` says enough: what the model
-    is, and its vocabulary, are read from there, and the whole is written out in the run's own recipe."""
+    """A trained model to start from. In a recipe `from = "FOLDER"` says enough: what the model is, and its
+    vocabulary, are read from there, and the whole is written out in the run's own recipe."""
 
     source: str = Field(min_length=1)
-    """A folder as Hugging Face writes it (config.json, model.safetensors, tokenizer.json), or the name of one
-    on its hub."""
+    """The folder of a run; or one as Hugging Face writes it (config.json, model.safetensors, tokenizer.json),
+    or the name of one on its hub."""
     content: str = ""
     """A hash of what is in it, filled in when the recipe is read: a run goes on only with the same."""
 
@@ -124,6 +126,8 @@ class Network(nn.Module, ABC):
     keeping all that they make. The trainer sets it."""
     compiled: Callable[..., Any] | None = None
     """In training, calls a block in its compiled form: `compiled(block, *given)`. The trainer sets it."""
+    shares: Mapping[str, float] = MappingProxyType({})
+    """Of the learning rate, by parameter; where none is said, all of it. `train/tune.py` sets it."""
 
     def through(self, block: Callable[..., T], *given: Any) -> T:
         """`block(*given)`: the way through every block, and the only place that knows of `recompute` and
@@ -149,13 +153,23 @@ class Network(nn.Module, ABC):
         `None` where a state cannot be taken apart, as that of recurrent networks."""
         return None
 
+    def chosen(self, state: Any, rows: Tensor, *, same_sources: bool = False) -> Any:
+        """`state` with these of its rows (n,) in place of its own, some perhaps more than once. With
+        `same_sources`, each new row reads the same source as the one whose place it takes."""
+        return _rows_of(state, rows)
+
+    def looks(self, main: Rows, source: Rows) -> Tensor | None:
+        """Where each place of the main side looks in the source: (B, T, S), shares that add up to 1, means
+        over layers and heads. `None` for networks that do not look."""
+        return None
+
     def forward(self, batch: Batch, state: Any = None) -> Answer:
         """A sum per term of what the batch asks."""
         hidden, state = self.encode(batch.main, batch.source, state, batch.continues)
         flat = hidden.flatten(0, 1)
         sums: dict[str, Tensor] = {}
         for asked in batch.asks:
-            for term, value in self.answer(flat.index_select(0, asked.at), asked).items():
+            for term, value in self.answer(gathered(flat, asked), asked).items():
                 sums[term] = sums[term] + value if term in sums else value
         return Answer(sums, state)
 
@@ -192,7 +206,53 @@ class Network(nn.Module, ABC):
     def initial(self, name: str) -> Initial:
         """How the parameter of that name starts; the table is in the docstring of the model's file."""
 
+    def layers_above(self) -> dict[str, int]:
+        """Of every parameter, how many layers stand between it and the loss, the heads counted as one: 0 for
+        heads and the last norm, 1 for the last block, one more than there are blocks for the embedding. What
+        stands between two stacks of blocks goes with the block below it. Empty for networks that are not made
+        of blocks."""
+        begins, total = _stacks(self)
+        found, level = {}, 0
+        for name, _ in self.named_parameters():
+            stack = next((stack for stack in begins if name.startswith(f"{stack}.")), None)
+            if stack is not None:
+                number = int(name[len(stack) + 1 :].partition(".")[0])
+                found[name] = begins[stack] + number + 1
+                level = max(level, found[name])
+            else:
+                found[name] = level if level < total else total + 1
+        return {name: total + 1 - level for name, level in found.items()} if total else {}
+
     def undecayed(self) -> Sequence[str]:
         """Names of parameters that weight decay leaves alone: all that are not matrices, and embeddings."""
         tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
         return [n for n, p in self.named_parameters() if p.ndim < 2 or id(p) in tables]
+
+
+def _rows_of(state: Any, rows: Tensor) -> Any:
+    """Rows of all tensors of a state, which have one in each place of their first dimension."""
+    if isinstance(state, Tensor):
+        return state.index_select(0, rows)
+    if isinstance(state, Room):
+        return None  # rows that were chosen lie elsewhere
+    if isinstance(state, Mapping):
+        return {name: _rows_of(part, rows) for name, part in state.items()}
+    if isinstance(state, tuple):
+        parts = [_rows_of(part, rows) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    assert state is None, type(state)
+    return None
+
+
+def _stacks(network: nn.Module) -> tuple[dict[str, int], int]:
+    """Lists of layers by name, with how many layers stand below each; and how many there are. Lists side by
+    side in one module are parts of the same layers."""
+    begins: dict[str, int] = {}
+    total = 0
+    for name, module in network.named_modules():
+        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{stack}.") for stack in begins):
+            owner = name.rpartition(".")[0]
+            beside = (begin for stack, begin in begins.items() if stack.rpartition(".")[0] == owner)
+            begins[name] = next(beside, total)
+            total = max(total, begins[name] + len(module))
+    return begins, total

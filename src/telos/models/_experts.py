@@ -53,6 +53,11 @@ class Choice(NamedTuple):
     shares: Tensor
 
 
+class Router(nn.Linear):
+    """Its weight is read in float32 by `Routed.choose`, and the layer itself never called: what is put on
+    linear layers would have no effect on it."""
+
+
 class Routed(nn.Module):
     """Experts with one inner width, and the router that chooses among them.
 
@@ -63,7 +68,7 @@ class Routed(nn.Module):
     def __init__(self, width: int, inner: int, kind: Literal["swiglu", "gelu"], experts: Experts) -> None:
         super().__init__()
         self.experts, self.kind = experts, kind
-        self.router = nn.Linear(width, experts.count, bias=False)
+        self.router = Router(width, experts.count, bias=False)
         self.inward = nn.Parameter(torch.empty(experts.count, (2 if kind == "swiglu" else 1) * inner, width))
         self.outward = nn.Parameter(torch.empty(experts.count, width, inner))
         self.bias: Tensor

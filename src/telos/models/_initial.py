@@ -7,18 +7,19 @@ from torch import Tensor
 
 from telos.models._base import Initial, Network
 
-__all__ = ["initialise"]
+__all__ = ["drawn", "initialise"]
 
 
 @torch.no_grad()
 def initialise(network: Network, seed: int) -> None:
     """Fill every parameter as the network's `initial` says; drawn in float32 on the host, then copied."""
     for name, parameter in network.named_parameters():
-        parameter.copy_(_draw(network.initial(name), parameter.shape, _generator(seed, name)))
+        parameter.copy_(drawn(network.initial(name), parameter.shape, seed, name))
 
 
-def _draw(initial: Initial, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    values = torch.empty(shape, device="cpu")
+def drawn(initial: Initial, shape: torch.Size, seed: int, name: str) -> Tensor:
+    """First values of one parameter, float32, on the host."""
+    generator, values = _generator(seed, name), torch.empty(shape, device="cpu")
     if initial.kind == "normal":
         return values.normal_(0.0, initial.scale, generator=generator)
     if initial.kind == "uniform":

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from telos.models._attention import attention
+from telos.models._cache import Past
 from telos.models._dropout import dropout
 from telos.models._parts import Parts, in_parts
 
@@ -30,13 +31,6 @@ __all__ = [
     "near",
     "stay",
 ]
-
-
-class Past(NamedTuple):
-    """Keys and values of one layer, each (B, key heads, places, width of a head)."""
-
-    keys: Tensor
-    values: Tensor
 
 
 class Sight(NamedTuple):
@@ -120,12 +114,10 @@ class Attention(nn.Module):
         level, values = torch.split(projected, [self.heads + self.key_heads, self.key_heads], 2)
         queries, keys = torch.split(turn(self.level(level)), [self.heads, self.key_heads], 2)
         queries, keys, values = (each.transpose(1, 2) for each in (queries, keys, values))
-        if past is not None:
-            keys = torch.cat((past.keys, keys), 2)
-            values = torch.cat((past.values, values), 2)
-        mixed = self._mixed(queries, keys, values, sight)
+        whole = Past(keys, values) if past is None else past.then(keys, values)
+        mixed = self._mixed(queries, whole.keys, whole.values, sight)
         out: Tensor = self.outward(mixed.transpose(1, 2).reshape(rows, places, width))
-        return out, Past(keys.detach(), values.detach())
+        return out, Past(whole.keys.detach(), whole.values.detach(), whole.room)
 
     def _mixed(self, queries: Tensor, keys: Tensor, values: Tensor, sight: Sight) -> Tensor:
         """What places find in those that they see: (B, heads, queries, width of a head)."""

@@ -141,6 +141,11 @@ class Attend(nn.Module):
         out: Tensor = self.outward(mixed.transpose(1, 2).flatten(2))
         return out
 
+    def weights(self, x: Tensor, memory: Past, mask: Tensor) -> Tensor:
+        """The shares in which places `x` (B, T, width) look at those of `memory`: (B, heads, T, S)."""
+        logits = self._split(self.queries(x)) @ memory.keys.transpose(2, 3)
+        return logits.masked_fill(~mask, -torch.inf).softmax(-1)
+
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
@@ -199,7 +204,7 @@ class RelativeBlock(nn.Module):
         normed = self.norm_attend(x)
         memory = self.attend.remember(normed)
         if past is not None:
-            memory = Past(*(torch.cat(both, 2) for both in zip(past, memory, strict=True)))
+            memory = past.then(memory.keys, memory.values)
         return x + self.drop(self.attend(normed, memory, bias)), memory
 
 

@@ -277,6 +277,27 @@ class EncoderDecoderNetwork(Network):
             return hidden, None
         return hidden, Said(remember(main, cache, _detached(layers)), _rested(memory))
 
+    def chosen(self, state: Any, rows: Tensor, *, same_sources: bool = False) -> Any:
+        """What is kept of the sources is the larger part, and stays where it can."""
+        if not same_sources:
+            return super().chosen(state, rows)
+        return super().chosen(state._replace(memory=None), rows)._replace(memory=state.memory)
+
+    def looks(self, main: Rows, source: Rows) -> Tensor:
+        found: list[Tensor] = []
+
+        def noted(attend: nn.Module, given: tuple[Tensor, Past, Tensor]) -> None:
+            assert isinstance(attend, Attend)
+            found.append(attend.weights(*given).mean(1))
+
+        hooks = [block.read.register_forward_pre_hook(noted) for block in self._readers()]
+        try:
+            self.encode(main, source)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return torch.stack(found).mean(0)
+
     def read(self, source: Rows) -> Tensor:
         """What the encoder makes of a source: (B, S, width)."""
         bias = self.encoder.bias(source, source, self._type(source))
@@ -331,7 +352,7 @@ def _kept(state: Said | None, continues: Tensor | None) -> Memory | None:
 
 
 def _detached(layers: list[Past] | tuple[Past, ...]) -> tuple[Past, ...]:
-    return tuple(Past(layer.keys.detach(), layer.values.detach()) for layer in layers)
+    return tuple(Past(layer.keys.detach(), layer.values.detach(), layer.room) for layer in layers)
 
 
 def _rested(memory: Memory | None) -> Memory | None:

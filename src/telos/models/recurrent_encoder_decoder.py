@@ -294,6 +294,18 @@ class RecurrentEncoderDecoderNetwork(Network):
         hidden = dropped(x, dropout.output, dropout.locked, self.training)
         return hidden, None if after is None else Said(after, _rested(memory))
 
+    def chosen(self, state: Any, rows: Tensor, *, same_sources: bool = False) -> Any:
+        """What is kept of the sources is the larger part, and stays where it can."""
+        if not same_sources:
+            return super().chosen(state, rows)
+        return super().chosen(state._replace(memory=None), rows)._replace(memory=state.memory)
+
+    def looks(self, main: Rows, source: Rows) -> Tensor:
+        memory, first = self._read(source)
+        x = embedded(self.embedding, main.ids, self.model.dropout.words)
+        x, _ = self.decoder(x, first, real(main), self.model.dropout)
+        return self._shares(x, main, memory)
+
     def read(self, source: Rows) -> Tensor:
         """What the encoder makes of a source: (B, S, 2 · width)."""
         return self._annotated(source)[0]
@@ -320,10 +332,15 @@ class RecurrentEncoderDecoderNetwork(Network):
         """What the places `x` (B, T, width) find in the source: (B, T, 2 · width)."""
         if memory is None:
             return x.new_zeros(*x.shape[:2], 2 * self.model.width)
-        sight = reading(main.segment, memory.segment, memory.seen)
-        scores = self.align(x, memory.keys).masked_fill(~sight.mask.squeeze(1), -torch.inf)
-        found: Tensor = scores.softmax(-1).to(x.dtype) @ memory.values.to(x.dtype)
-        return found.masked_fill(sight.blind, 0)
+        blind = reading(main.segment, memory.segment, memory.seen).blind
+        found: Tensor = self._shares(x, main, memory).to(x.dtype) @ memory.values.to(x.dtype)
+        return found.masked_fill(blind, 0)
+
+    def _shares(self, x: Tensor, main: Rows, memory: Memory) -> Tensor:
+        """How much of each place of the source they find: (B, T, S)."""
+        mask = reading(main.segment, memory.segment, memory.seen).mask.squeeze(1)
+        shares: Tensor = self.align(x, memory.keys).masked_fill(~mask, -torch.inf).softmax(-1)
+        return shares
 
     def initial(self, name: str) -> Initial:
         model = self.model

@@ -5,7 +5,7 @@ that derives from `Objective`. Nothing else is edited.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +17,7 @@ from telos.batch import Answer, Batch, Cut, Example, HeadSpec, Piece, Read, Side
 from telos.config import Member
 from telos.errors import ConfigError
 from telos.tokenizer import Tokenizer
+from telos.turns import Turn
 
 __all__ = ["Objective", "Partner", "Prompt", "after_begin"]
 
@@ -130,6 +131,19 @@ class Objective(Member, ABC):
         and ends with an end token. `None` where none is learned so; then `hide` fills it, if it can."""
         return None
 
+    def beginning(self, ids: NDArray[np.int64], tokenizer: Tokenizer) -> str:
+        """What of a document, as the shards hold it, a trained model may be shown to go on from."""
+        return tokenizer.decode(ids[:12])
+
+    def chat(self, turns: Sequence[Turn], tokenizer: Tokenizer) -> Prompt | None:
+        """How a conversation is put to a trained model that is to go on with it; `None` where it has learned
+        none."""
+        return None
+
+    def template(self, tokenizer: Tokenizer) -> str:
+        """The same as a template of Jinja, for other programs; empty where it has learned none."""
+        return ""
+
     def heads(self, vocabulary: int) -> tuple[HeadSpec, ...]:
         """The heads it needs at the end of the model; by default the one that predicts tokens."""
         return (HeadSpec(name="tokens", outputs=vocabulary),)
@@ -151,6 +165,23 @@ class Objective(Member, ABC):
         scored by the objective as it is in the recipe.
         """
         return self
+
+    def informed(self, classes: Mapping[str, Mapping[str, int]]) -> "Objective":
+        """This objective with what is known only once the text is prepared: by the names of the classes in
+        it, how many documents of each split are of them (`Card.classes`).
+
+        Raises:
+            DataError: they cannot be learned.
+        """
+        return self
+
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that it puts whole texts in; none by default."""
+        return ()
+
+    def judged(self, piece: Piece, tokenizer: Tokenizer) -> Example | None:
+        """`piece` with the one question which of its `classes` it is of. `None` where it has none."""
+        return None
 
     def partners(self) -> Mapping[str, Partner]:
         """Other models it trains with, by name; the main model is always `main`."""

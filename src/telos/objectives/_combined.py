@@ -90,6 +90,17 @@ class Combined(Objective, ABC):
     def columns(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for objective in self.of for name in objective.columns()))
 
+    def informed(self, classes: Mapping[str, Mapping[str, int]]) -> "Combined":
+        return self.model_copy(update={"of": tuple(objective.informed(classes) for objective in self.of)})
+
+    def classes(self) -> tuple[str, ...]:
+        """As the first of its objectives that has any."""
+        return next((names for objective in self.of if (names := objective.classes())), ())
+
+    def judged(self, piece: Piece, tokenizer: Tokenizer) -> Example | None:
+        """As the same."""
+        return _first(objective.judged(piece, tokenizer) for objective in self.of if objective.classes())
+
     def after(self, passes: float) -> "Combined":
         return self.model_copy(update={"of": tuple(objective.after(passes) for objective in self.of)})
 

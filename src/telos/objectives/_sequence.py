@@ -1,14 +1,16 @@
-"""Examples that read one sequence and then say another, in two forms.
+"""Examples that read one sequence and then say another, in three forms.
 
 | form | what reads | what says | row |
 |---|---|---|---|
 | `source` | an encoder, in both directions | a decoder, causally, after ⊢ | the longer of the two |
 | `prefix` | the first part of a row, in both directions | the rest of that row, causally | both together |
+| `causal` | the first part of a row, causally, after ⊢ | the rest of that row, causally | both together |
 
 For what is read `a b ⊣` and what is said `x y ⊣`:
 
     source   reads a b ⊣     goes in  ⊢ x y          asked  x y ⊣
     prefix                   goes in  a b ⊣ x y      asked  x y ⊣ at the places ⊣ x y
+    causal                   goes in  ⊢ a b ⊣ x y    asked  x y ⊣ at the places ⊣ x y
 """
 
 from bisect import bisect_right
@@ -24,6 +26,7 @@ from telos.tokenizer import Tokenizer
 
 __all__ = [
     "FORM_NEEDS",
+    "AnyForm",
     "Form",
     "Ids",
     "Sequences",
@@ -37,9 +40,11 @@ __all__ = [
 ]
 
 Form = Literal["source", "prefix"]
-FORM_NEEDS: dict[Form, frozenset[str]] = {
+AnyForm = Literal["source", "prefix", "causal"]
+FORM_NEEDS: dict[AnyForm, frozenset[str]] = {
     "source": frozenset({"causal", "source"}),
     "prefix": frozenset({"prefix"}),
+    "causal": frozenset({"causal"}),
 }
 """What a model must give for a form."""
 
@@ -71,20 +76,20 @@ def prefixed(ids: Ids, prefix: int) -> Side:
     )
 
 
-def places(form: Form, read: int, said: int) -> int:
+def places(form: AnyForm, read: int, said: int) -> int:
     """The longest row that so many tokens of each take."""
-    return max(read, said) if form == "source" else read + said - 1
+    return max(read, said) if form == "source" else read + said - (form == "prefix")
 
 
-def example(form: Form, both: Sequences, piece: Piece, sample: int, tokenizer: Tokenizer) -> Example:
+def example(form: AnyForm, both: Sequences, piece: Piece, sample: int, tokenizer: Tokenizer) -> Example:
     """Read the one, say the other."""
     read, said = both.read, both.said
-    first = 0 if form == "source" else len(read) - 1
+    first = {"source": 0, "prefix": len(read) - 1, "causal": len(read)}[form]
     at = np.flatnonzero(both.asked)
     ask = Ask(head="tokens", at=first + at, target=said[at], weight=np.ones(len(at), np.float32))
-    if form == "prefix":
-        main = prefixed(np.concatenate([read, said[:-1]]), len(read))
-        return Example(main=main, asks=(ask,), pattern="prefix", unit=piece.document, sample=sample)
+    if form != "source":
+        main, pattern = _row(form, read, said[:-1], tokenizer), form
+        return Example(main=main, asks=(ask,), pattern=pattern, unit=piece.document, sample=sample)
     return Example(
         main=Side.of(np.concatenate([[tokenizer.begin], said[:-1]]), causal=True),
         source=Side.of(read, causal=False),
@@ -94,11 +99,18 @@ def example(form: Form, both: Sequences, piece: Piece, sample: int, tokenizer: T
     )
 
 
-def prompt(form: Form, read: Ids, said: Ids, tokenizer: Tokenizer) -> Prompt:
+def _row(form: Literal["prefix", "causal"], read: Ids, said: Ids, tokenizer: Tokenizer) -> Side:
+    """Both in one row."""
+    if form == "prefix":
+        return prefixed(np.concatenate([read, said]), len(read))
+    return Side.of(np.concatenate([[tokenizer.begin], read, said]), causal=True)
+
+
+def prompt(form: AnyForm, read: Ids, said: Ids, tokenizer: Tokenizer) -> Prompt:
     """Read the one with an end token, and go on from the other."""
     read = np.append(read, tokenizer.end)
-    if form == "prefix":
-        return Prompt(main=prefixed(np.concatenate([read, said]), len(read)))
+    if form != "source":
+        return Prompt(main=_row(form, read, said, tokenizer))
     main = Side.of(np.concatenate([[tokenizer.begin], said]), causal=True)
     return Prompt(main=main, source=Side.of(read, causal=False))
 

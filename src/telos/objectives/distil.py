@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from telos import objectives
-from telos.batch import Answer, Asked, Batch, Cut, Example, HeadSpec, Piece, Read, Soft
+from telos.batch import Answer, Asked, Batch, Cut, Example, HeadSpec, Piece, Read, Soft, gathered
 from telos.config import member
 from telos.errors import ConfigError
 from telos.objectives._base import Objective, Partner, Prompt
@@ -125,6 +125,16 @@ class Distil(Objective):
     def columns(self) -> tuple[str, ...]:
         return tuple(self.of.columns())
 
+    def informed(self, classes: Mapping[str, Mapping[str, int]]) -> "Distil":
+        return self.model_copy(update={"of": self.of.informed(classes)})
+
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.of.classes())
+
+    def judged(self, piece: Piece, tokenizer: Tokenizer) -> Example | None:
+        example: Example | None = self.of.judged(piece, tokenizer)
+        return example
+
     def after(self, passes: float) -> "Distil":
         return self.model_copy(update={"of": self.of.after(passes)})
 
@@ -173,7 +183,7 @@ class Distil(Objective):
 
         def of(rows: slice) -> Tensor:
             with torch.no_grad(), torch.autocast(kind, enabled=outside[0], dtype=outside[1]):
-                logits = teacher.logits(flat.index_select(0, ask.at[rows]), ask.head)
+                logits = teacher.logits(gathered(flat, ask, rows), ask.head)
             return torch.softmax(logits / self.temperature, -1)
 
         return replace(ask, term=SOFT + ask.term, soft=Soft(of=of, temperature=self.temperature))

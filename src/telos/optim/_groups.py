@@ -11,7 +11,11 @@ __all__ = ["parameter_groups"]
 
 
 class Trained(Protocol):
-    """What is asked of a network here: its parameters by name, and which of them do not decay."""
+    """What is asked of a network here: its parameters by name, which of them do not decay, and which learn at
+    a share of the rate only."""
+
+    @property
+    def shares(self) -> Mapping[str, float]: ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
 
@@ -19,8 +23,9 @@ class Trained(Protocol):
 
 
 def parameter_groups(networks: Mapping[str, Trained], decay: float) -> list[dict[str, Any]]:
-    """Two groups for a `torch.optim.Optimizer`: what decays, with `weight_decay = decay`, and what does not,
-    which is marked as `spared`.
+    """Groups for a `torch.optim.Optimizer`: what decays, with `weight_decay = decay`, and what does not,
+    which is marked as `spared`; and both again for each `share` of the rate below 1 at which parameters
+    learn.
 
     `params` is a list of (`role.name`, parameter), so that the optimizer's state can be told by name.
     Parameters that are frozen (`requires_grad` is false) are in no group; one that several names or networks
@@ -28,24 +33,26 @@ def parameter_groups(networks: Mapping[str, Trained], decay: float) -> list[dict
 
     Raises:
         ConfigError: a network's `undecayed` names something that is not one of its parameters, or nothing can
-        be trained.
+            be trained.
     """
-    decayed: list[tuple[str, Any]] = []
-    undecayed: list[tuple[str, Any]] = []
+    found: dict[tuple[float, bool], list[tuple[str, Any]]] = {}
     taken: set[int] = set()
     for role, network in networks.items():
         exempt = _exempt(role, network)
         for name, parameter in network.named_parameters():
             if parameter.requires_grad and id(parameter) not in taken:
                 taken.add(id(parameter))
-                (undecayed if name in exempt else decayed).append((f"{role}.{name}", parameter))
+                kind = (network.shares.get(name, 1.0), name in exempt)
+                found.setdefault(kind, []).append((f"{role}.{name}", parameter))
     if not taken:
         raise ConfigError(f"nothing to train: every parameter of {', '.join(networks)} is frozen.")
-    groups = [
-        {"params": decayed, "weight_decay": decay},
-        {"params": undecayed, "weight_decay": 0.0, "spared": True},
-    ]
-    return [group for group in groups if group["params"]]
+    ordered = sorted(found, key=lambda kind: (-kind[0], kind[1]))
+    return [_group(found[kind], decay, *kind) for kind in ordered]
+
+
+def _group(parameters: list[tuple[str, Any]], decay: float, share: float, spared: bool) -> dict[str, Any]:
+    decayed = {"weight_decay": 0.0, "spared": True} if spared else {"weight_decay": decay}
+    return {"params": parameters, **decayed, **({} if share == 1.0 else {"share": share})}
 
 
 def _exempt(role: str, network: Trained) -> set[str]:

@@ -14,24 +14,24 @@ from telos.errors import ConfigError
 from telos.evaluate.probe import features
 from telos.evaluate.texts import Judge, kinds_of, text_of
 from telos.generate._base import begin
-from telos.generate._rows import Gap, OnText
+from telos.generate._rows import Asked, Gap, OnText
 from telos.generate._settings import GenerateSettings
 from telos.opened import Run, open_run
 from telos.serve import tasks
-from telos.serve.chat import FILE, Template, template_of
 from telos.serve.mail import Mail
 from telos.serve.metrics import ModelMeter
 from telos.serve.refusals import Refused, unable
 from telos.serve.scores import scored
 from telos.serve.settings import ServeSettings
 from telos.serve.worker import Ticket, Worker
+from telos.turns import Turn
 
 __all__ = ["Served"]
 
 DOING = {
     "complete": "write",
     "infill": "fill gaps",
-    "chat": f"chat (there is no {FILE} in its folder)",
+    "chat": 'chat (models do that were trained with objective = "instruct")',
     "score": "score texts",
     "embed": "embed texts",
     "translate": "translate",
@@ -44,13 +44,11 @@ class Served:
 
     Raises:
         CheckpointError: the folder is no run, or has no whole checkpoint.
-        ConfigError: its chat template cannot be read.
     """
 
     def __init__(self, folder: Path, device: str, settings: ServeSettings, meter: ModelMeter) -> None:
         self.id = folder.resolve().name
         self.run: Run = open_run(folder, device)
-        self.template: Template | None = template_of(folder)
         self.settings, self.meter = settings, meter
         self.worker = Worker(self.id, self.run.network, settings.batch, meter)
         self._lock = threading.Lock()
@@ -90,8 +88,10 @@ class Served:
     def _can(self, name: str) -> bool:
         objective, tokenizer = self.run.recipe.objective, self.run.tokenizer
         says = any(head.name == "tokens" for head in objective.heads(tokenizer.size))
-        if name in ("complete", "chat"):
-            return says and (name == "complete" or self.template is not None)
+        if name == "complete":
+            return says
+        if name == "chat":
+            return objective.chat([Turn("user", "")], tokenizer) is not None
         if name == "infill":
             return says and self._fills()
         if name == "score":
@@ -134,7 +134,7 @@ class Served:
 
     def ticket(
         self,
-        prompts: Sequence[str | Gap],
+        prompts: Sequence[Asked],
         settings: GenerateSettings,
         seed: int,
         mail: Mail,
@@ -155,7 +155,7 @@ class Served:
         return ticket
 
     def _begun(
-        self, prompts: Sequence[str | Gap], settings: GenerateSettings, seed: int, stream: OnText | None
+        self, prompts: Sequence[Asked], settings: GenerateSettings, seed: int, stream: OnText | None
     ) -> Any:
         with self._lock:
             return begin(

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from telos.turns import Turn
+
 __all__ = [
     "ChatRequest",
     "ClassifyRequest",
@@ -123,10 +125,10 @@ class Message(BaseModel):
     content: str | list[Part]
     name: str | None = None
 
-    def plain(self) -> dict[str, str]:
-        """As templates take it."""
+    def turn(self) -> Turn:
+        """As models are trained on it."""
         parts = [part.text for part in self.content] if isinstance(self.content, list) else [self.content]
-        return {"role": self.role, "content": "".join(parts), **({"name": self.name} if self.name else {})}
+        return Turn("system" if self.role == "developer" else self.role, "".join(parts).strip())
 
 
 class ChatRequest(TextRequest):

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from telos.errors import TelosError
-from telos.generate._rows import Gap, Row
+from telos.generate._rows import Asked, Gap, Row, Talk
 from telos.serve.answers import DONE, EventStream, event, whole_answer
 from telos.serve.mail import Mail
 from telos.serve.models import Served, given_tokens
@@ -41,10 +41,9 @@ async def complete(model: Served, asked: CompletionRequest, request: Request) ->
 async def chat(model: Served, asked: ChatRequest, request: Request) -> Response:
     """`POST /v1/chat/completions`."""
     model.must("chat")
-    assert model.template is not None
-    prompt = await run_in_threadpool(model.template.render, [each.plain() for each in asked.messages])
+    talk = Talk(tuple(each.turn() for each in asked.messages))
     length = asked.max_completion_tokens or asked.max_tokens or model.settings.limits.tokens
-    return await _Writing(model, asked, [prompt], length).answer(_Chat(), request, None)
+    return await _Writing(model, asked, [talk], length).answer(_Chat(), request, None)
 
 
 class _Completion:
@@ -115,7 +114,7 @@ class _Writing:
 
     model: Served
     asked: TextRequest
-    prompts: Sequence[str | Gap]
+    prompts: Sequence[Asked]
     length: int
     created: int = field(default_factory=lambda: int(time.time()))
 

@@ -355,10 +355,10 @@ class Trainer:
         return norm
 
     def _set_rate(self) -> float:
-        """The learning rate of the step that is about to be taken, in every group."""
+        """The learning rate of the step that is about to be taken, in every group its share of it."""
         rate = self.settled.rate * rate_at(self.settings.schedule, self.state.step, self._share())
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)
         return rate
 
     def _tally(self, sums: Mapping[str, float], asked: Mapping[str, float]) -> None:
@@ -446,7 +446,7 @@ class Trainer:
             **self._losses(),
             **asdict(state.counters),
             "epochs": state.epochs,
-            "rate": self.optimizer.param_groups[0]["lr"],
+            "rate": max(group["lr"] for group in self.optimizer.param_groups),
             "norm": self._norm,
             **{name: float(value) for name, value in self._noted.items()},
             "seconds": state.seconds,

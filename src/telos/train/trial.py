@@ -223,5 +223,10 @@ def _repeated(ask: Asked, shape: tuple[int, int], rows: int, window: int) -> Ask
     row, place = torch.broadcast_tensors(row + down, place + right)  # type: ignore[no-untyped-call]
     inside = ((row < rows) & (place < window)).flatten()
     at = (row * window + place).flatten()[inside]
+    if ask.of is not None:
+        times = row.shape[0] * row.shape[1]
+        first = len(ask.target) * torch.arange(times).view(*row.shape[:2], 1)
+        of = (ask.of + first).flatten()[inside]
+        return replace(ask, at=at, of=of, target=ask.target.repeat(times), weight=ask.weight.repeat(times))
     copy = torch.arange(len(ask.at)).expand_as(row).flatten()[inside]
     return replace(ask, at=at, target=ask.target[copy], weight=ask.weight[copy])

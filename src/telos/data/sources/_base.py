@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NamedTuple
 
+from telos import turns
 from telos.batch import Document
 from telos.config import Settings
 from telos.errors import DataError
@@ -117,7 +118,8 @@ class Rows(Source):
     """Base of the sources whose documents are rows of named values."""
 
     text_key: str = "text"
-    """Where the text is: a string, or a list of strings that are joined as lines."""
+    """Where the text is: a string, a list of strings that are joined as lines, or a list of messages, each
+    with its `role` and `content`. Of several keys, `instruction+input`, the texts become paragraphs."""
     target_key: str = "target"
     """Where the text to learn to answer with is, if there is one."""
     label_key: str = "label"
@@ -142,20 +144,27 @@ class Rows(Source):
         rest = {}
         for part, key in self.keys.items():
             value = self._text(values, key, where) if part == "target" else _at(values, key)
-            if value is not None and value is not _NOTHING:
-                rest[part] = str(value)
+            if value is None or value is _NOTHING or (part == "label" and value == ""):  # an empty cell
+                continue
+            rest[part] = str(value)
         return Document(text=text or "", id=id, **rest)
 
     def _text(self, values: Mapping[str, Any], key: str, where: str) -> Any:
+        if key not in values and "+" in key:
+            found = [self._text(values, part, where) for part in key.split("+")]
+            known = [text or "" for text in found if text is not _NOTHING]
+            return "\n\n".join(filter(None, known)) if known else _NOTHING
         text = _at(values, key)
+        if isinstance(text, list) and text and all(isinstance(each, Mapping) for each in text):
+            return turns.conversation(text, where)
         if isinstance(text, list) and all(isinstance(line, str) for line in text):
-            return "\n".join(text)
+            text = "\n".join(text)
         if text is _NOTHING or isinstance(text, str | None):
-            return text
+            return turns.neutral(text) if isinstance(text, str) else text
         if key == self.target_key and isinstance(text, int | float):
             return str(text)
         what = f"{key!r} is {kind_of(text)}"
-        raise DataError(f"{where}: {what}; it must be a string or a list of strings.")
+        raise DataError(f"{where}: {what}; it must be a string, a list of strings, or a list of messages.")
 
     def wanted(self, columns: Iterable[str], path: Path) -> list[str]:
         """Those of a table's columns that a document is made of.
@@ -166,13 +175,15 @@ class Rows(Source):
         columns = list(columns)
         if not _leading(self.text_key, columns):
             raise no_such_key(self.text_key, columns, str(path))
-        keys = [_leading(key, columns) for key in (self.text_key, *self.keys.values())]
+        keys = {name for key in (self.text_key, *self.keys.values()) for name in _leading(key, columns)}
         return [column for column in columns if column in keys]
 
 
-def _leading(key: str, columns: list[str]) -> str | None:
-    """The column that a key is, or leads into."""
-    return next((c for c in (key, key.partition(".")[0]) if c in columns), None)
+def _leading(key: str, columns: list[str]) -> list[str]:
+    """The columns that a key is, leads into or joins."""
+    if key in columns:
+        return [key]
+    return [first for part in key.split("+") if (first := part.partition(".")[0]) in columns]
 
 
 _NOTHING = object()
@@ -381,7 +392,7 @@ def to_text(data: bytes, path: Path, beginning: bool = False) -> str:
     """
     if beginning and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path}: this is UTF-16, not UTF-8. Convert it: iconv -f UTF-16 -t UTF-8 IN > OUT")
-    return data.decode("utf-8", "surrogateescape")
+    return turns.neutral(data.decode("utf-8", "surrogateescape"))
 
 
 def whole_bytes(file: BinaryIO, path: Path) -> Any:

@@ -29,13 +29,14 @@ from telos.errors import ConfigError, ExportError
 from telos.export._base import Trained
 from telos.export.hf._base import Architecture
 from telos.export.hf._case import case, ours_say, theirs_say
-from telos.export.hf._write import special_ids, special_tokens
+from telos.export.hf._write import TEMPLATE, special_ids, special_tokens
 from telos.generate._base import generate
 from telos.generate._settings import GenerateSettings
 from telos.json_files import read_object
 from telos.models._base import Network
+from telos.turns import Turn
 
-__all__ = ["prove"]
+__all__ = ["compared", "loaded", "prove", "quiet", "same_chats"]
 
 LENGTHS = (1, 20)
 """And as many as fit."""
@@ -45,6 +46,8 @@ transformers rounds angles and norms to float32."""
 PERPLEXITY = 1e-4
 GREEDY = 64
 NOTHING = "Nothing was written. This is a bug in Telos: please report it with the recipe."
+CHAT = 400
+"""Characters of a message that templates are compared on."""
 SCORED = 8192
 """Tokens of held-out text that are scored at most."""
 
@@ -56,29 +59,34 @@ def prove(trained: Trained, architecture: Architecture, folder: Path) -> dict[st
         ConfigError: transformers is not installed.
         ExportError: they differ; the message has the figures.
     """
-    with _quiet() as transformers:
-        theirs = _loaded(transformers, trained, architecture, folder)
-        ours = copy.deepcopy(trained.network).cpu().eval()
+    with quiet() as transformers:
+        theirs = loaded(transformers, trained, architecture, folder)
         _same_ids(trained, architecture, folder)
         tokens = _same_tokens(transformers, trained, folder)
-        with torch.no_grad():
-            logits = {"float32": _same_logits(trained, architecture, ours, theirs, "float32")}
-            perplexity = _same_perplexity(trained, architecture, ours, theirs)
-            ours, theirs = ours.double(), theirs.double()
-            logits["float64"] = _same_logits(trained, architecture, ours, theirs, "float64")
-            greedy = _same_text(trained, architecture, ours, theirs)
-    return {
-        "transformers": transformers.__version__,
-        "text": trained.held.name,
-        "logits": logits,
-        "perplexity": perplexity,
-        "greedy": greedy,
-        "tokens": tokens,
-    }
+        chats = same_chats(transformers, trained, folder)
+        figures = compared(trained, architecture, theirs)
+    return {"transformers": transformers.__version__, **figures, "tokens": tokens, **chats}
+
+
+@torch.no_grad()
+def compared(trained: Trained, architecture: Architecture, theirs: Any) -> dict[str, Any]:
+    """The figures of all that is computed by our network and by a model of transformers, which is in float64
+    afterwards.
+
+    Raises:
+        ExportError: they differ.
+    """
+    ours = copy.deepcopy(trained.network).cpu().eval()
+    logits = {"float32": _same_logits(trained, architecture, ours, theirs, "float32")}
+    perplexity = _same_perplexity(trained, architecture, ours, theirs)
+    ours, theirs = ours.double(), theirs.double()
+    logits["float64"] = _same_logits(trained, architecture, ours, theirs, "float64")
+    greedy = _same_text(trained, architecture, ours, theirs)
+    return {"text": trained.held.name, "logits": logits, "perplexity": perplexity, "greedy": greedy}
 
 
 @contextmanager
-def _quiet() -> Iterator[Any]:
+def quiet() -> Iterator[Any]:
     """transformers without its bars and advice; what is wrong is found out by the comparisons."""
     try:
         import transformers
@@ -101,7 +109,7 @@ def _quiet() -> Iterator[Any]:
             logging.enable_progress_bar()
 
 
-def _loaded(transformers: Any, trained: Trained, architecture: Architecture, folder: Path) -> Any:
+def loaded(transformers: Any, trained: Trained, architecture: Architecture, folder: Path) -> Any:
     """The model as anyone would load it: no remote code, and not a weight that the file does not hold."""
     kind = getattr(transformers, architecture.opened_by(trained.sizes))
     model, told = kind.from_pretrained(
@@ -150,6 +158,28 @@ def _same_tokens(transformers: Any, trained: Trained, folder: Path) -> int:
             raise ExportError(f"the exported tokenizer cuts this text otherwise: {text[:200]!r}")
         total += len(wanted_ids)
     return total
+
+
+def same_chats(transformers: Any, trained: Trained, folder: Path) -> dict[str, Any]:
+    """How many conversations a template makes the tokens of that were trained on. A template that makes
+    others is taken away, with the reason."""
+    if not (folder / TEMPLATE).is_file():
+        return {}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    ours, texts = trained.tokenizer, [trained.tokenizer.decode(ids)[:CHAT] for ids in trained.held.documents]
+    texts = [text.strip() for text in texts if text.strip()]
+    for number, text in enumerate(texts):
+        said = [Turn("system", "Be brief."), Turn("user", text), Turn("assistant", texts[number - 1])]
+        turns = [*said[number % 2 :], Turn("user", "床前明月光")]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        theirs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        wanted = trained.objective.chat(turns, ours)
+        if wanted is None or list(theirs) != wanted.main.ids.tolist():
+            (folder / TEMPLATE).unlink()
+            return {
+                "chats": f"no template: by this vocabulary it would be cut otherwise, as in {text[:60]!r}"
+            }
+    return {"chats": len(texts)}
 
 
 def _same_logits(

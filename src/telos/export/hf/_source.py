@@ -26,7 +26,7 @@ from telos.find import find, names, suggestion
 from telos.json_files import read_object
 from telos.models._base import Model, Network, Sizes
 
-__all__ = ["Described", "describe", "load"]
+__all__ = ["Described", "describe", "holds", "load"]
 
 _WANTED = ("*.safetensors", "model.safetensors.index.json", "config.json", "tokenizer.json")
 _OPTIONAL = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
@@ -111,6 +111,17 @@ def load(source: str, network: Network, model: Model, sizes: Sizes) -> list[str]
         anew = [name for name in parameters if name.startswith("heads.") and name not in known]
         said += [f"{name} starts anew: a {config['model_type']} has no such head" for name in anew]
     return [*said, *_not_taken(pairs, theirs, architecture), *_grown(pairs, theirs, sizes)]
+
+
+def holds(source: str, written: Path) -> bool:
+    """Whether `source` is a folder or name of Hugging Face's with every weight of an export in `written`, to
+    the bit, in whatever precision it keeps them."""
+    try:
+        folder = _folder(source)
+        there, wanted = (_tensors(each, _config(each)[1]) for each in (folder, written))
+    except (ConfigError, DataError):
+        return False
+    return all(n in there and torch.equal(there[n].float(), t) for n, t in wanted.items())
 
 
 # ---- finding it

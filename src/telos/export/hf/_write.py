@@ -11,13 +11,25 @@ from telos import __version__
 from telos.errors import ConfigError
 from telos.export import hf
 from telos.export._base import PROOF, Trained
-from telos.export.hf._base import Architecture, to_theirs
+from telos.export.hf._base import Architecture, Pair, has_head, to_theirs
 from telos.export.hf._card import card
 from telos.find import find, names
 from telos.tokenizer import Tokenizer
 from telos.train.checkpoint import weights
 
-__all__ = ["fitting", "special_ids", "special_tokens", "write", "write_model"]
+__all__ = [
+    "TEMPLATE",
+    "fitting",
+    "pairs_of",
+    "special_ids",
+    "special_tokens",
+    "write",
+    "write_model",
+    "write_tokenizer",
+]
+
+TEMPLATE = "chat_template.jinja"
+"""The file in which programs look for how a conversation is put to a model."""
 
 
 def write(trained: Trained, folder: Path) -> dict[str, Any]:
@@ -53,7 +65,7 @@ def fitting(trained: Trained) -> tuple[str, Architecture]:
     reasons = []
     for name, architecture in every.items():
         if architecture.model == trained.model.name:
-            why = architecture.misfit(trained.model, trained.sizes)
+            why = _headless(architecture, trained) or architecture.misfit(trained.model, trained.sizes)
             if not why:
                 return name, architecture
             reasons.append(f"  {name}: {architecture.style}; here {why}")
@@ -64,6 +76,13 @@ def fitting(trained: Trained) -> tuple[str, Architecture]:
         f"model = {trained.model.name!r} has no counterpart among Hugging Face's. What can be exported: "
         f"{', '.join(known)}."
     )
+
+
+def _headless(architecture: Architecture, trained: Trained) -> str:
+    """Whether nothing that the model was asked in training would be left of it."""
+    if any(has_head(trained.sizes, head) for head in architecture.heads):
+        return ""
+    return f"the model has no head but {', '.join(spec.name for spec in trained.sizes.heads)}"
 
 
 def write_model(trained: Trained, architecture: Architecture, name: str, folder: Path) -> None:
@@ -81,12 +100,22 @@ def write_model(trained: Trained, architecture: Architecture, name: str, folder:
         for name, tensor in weights(trained.network).items()
         if not _left_out(name, architecture.kept(trained.sizes))
     }
-    heads = tuple(spec for spec in trained.sizes.heads if spec.name in architecture.kept(trained.sizes))
-    tensors = to_theirs(architecture.pairs(trained.model, trained.sizes._replace(heads=heads)), kept)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        to_theirs(pairs_of(trained, architecture), kept),
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", generation)
-    _write_tokenizer(trained, architecture, folder)
+    write_tokenizer(trained, architecture, folder)
+
+
+def pairs_of(trained: Trained, architecture: Architecture) -> list[Pair]:
+    """Every tensor of ours that an export has, and what it is there."""
+    kept = architecture.kept(trained.sizes)
+    heads = tuple(spec for spec in trained.sizes.heads if spec.name in kept)
+    return architecture.pairs(trained.model, trained.sizes._replace(heads=heads))
 
 
 def _left_out(name: str, kept: Sequence[str]) -> bool:
@@ -118,7 +147,7 @@ def special_tokens(tokenizer: Tokenizer, architecture: Architecture) -> dict[str
     return {f"{theirs}_token": tokenizer.text_of(ours) for theirs, ours in said.items()}
 
 
-def _write_tokenizer(trained: Trained, architecture: Architecture, folder: Path) -> None:
+def write_tokenizer(trained: Trained, architecture: Architecture, folder: Path) -> None:
     """The vocabulary as it is, with the special tokens that training put around a text."""
     tokenizer = trained.tokenizer
     begin = ["begin"] if trained.objective.cut(trained.sizes.window).begin else []
@@ -127,12 +156,15 @@ def _write_tokenizer(trained: Trained, architecture: Architecture, folder: Path)
     ]
     text = tokenizer.for_others(before, after)
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
-    tokens = special_tokens(tokenizer, architecture)
+    tokens, template = special_tokens(tokenizer, architecture), trained.objective.template(tokenizer)
+    if template:
+        (folder / TEMPLATE).write_text(template, encoding="utf-8")
     table = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": trained.sizes.window,
         "clean_up_tokenization_spaces": False,
-        "split_special_tokens": architecture.reads == "causal",
+        # what stands in a template for a special token must become one
+        "split_special_tokens": architecture.reads == "causal" and not template,
         **tokens,
     }
     _write_json(folder / "tokenizer_config.json", table)
