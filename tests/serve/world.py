@@ -25,9 +25,9 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "encoder": ("masked", ("train.window=48",)),
     "gru": ("causal", ("train.window=48",)),
 }
+"""Models by name: their objective and what else is set."""
 TALKS = "talker"
 """The name of the run that was trained on conversations."""
-"""Models by name: their objective and what else is set."""
 Client = httpx.Client
 PATIENCE = 60.0
 """Seconds after which what is waited for will never come."""
