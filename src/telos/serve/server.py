@@ -88,6 +88,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                timeout_keep_alive=max(1, min(5, int(settings.patience))),
                 timeout_graceful_shutdown=2,
             )
         )
