@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 import pytest
+import torch
 
+from telos.errors import ConfigError
 from telos.generate import _past
 from telos.generate._base import Decoder, begin, generate
-from telos.generate._rows import Gap, Row
+from telos.generate._rows import Gap, Row, Talk
 from telos.generate._settings import GenerateSettings
 from telos.models._base import Network
 from telos.models.decoder import Decoder as DecoderModel
@@ -15,12 +17,15 @@ from telos.models.encoder_decoder import EncoderDecoder
 from telos.models.recurrent_encoder_decoder import RecurrentEncoderDecoder
 from telos.objectives._base import Objective
 from telos.objectives.causal import Causal
+from telos.objectives.instruct import Instruct
 from telos.objectives.masked import Masked
 from telos.objectives.multi_token import MultiToken
 from telos.objectives.span import Span
 from telos.tokenizer import Tokenizer
+from telos.turns import Turn
 from tests.contract import world
 from tests.evaluate.world import MODELS, network_of, pair_tokenizer
+from tests.generate.oracle import next_logits
 
 WINDOW = 24
 PROMPTS = ["The cat", "", "春眠不觉晓", "def f(x):\n    return", "a", "one two three four five"]
@@ -138,3 +143,67 @@ def test_a_cache_does_not_grow_as_rows_come_and_go(tokenizer: Tokenizer) -> None
                 running.join(new)
             running.keep([i for i, row in enumerate(running.rows) if not row.finished])
     assert widest <= 3 * WINDOW
+
+
+def test_rows_of_other_settings_are_drawn_by_their_own(tokenizer: Tokenizer) -> None:
+    """Trap 23: one client's temperature is not another's."""
+    network = network_of(MODELS["rotary"], tokenizer, WINDOW)
+    several = [
+        GenerateSettings(temperature=0, length=12),
+        GenerateSettings(temperature=3.0, length=12),
+        GenerateSettings(top_k=1, length=12),
+        GenerateSettings(top_p=0.2, length=12),
+    ]
+    begun = [
+        begin(network, tokenizer, ["The cat"], settings, seed=5, objective=Causal(), window=WINDOW)
+        for settings in several
+    ]
+    rows = [row for each in begun for row in each.rows]
+    running = begun[0]
+    with network.at_rest():
+        for each in begun:
+            each.advance()
+        for each in begun[1:]:
+            running.join(each)
+        while any(not row.finished for row in running.rows):
+            running.advance()
+    for settings, row in zip(several, rows, strict=True):
+        (alone,) = generate(
+            network, tokenizer, ["The cat"], settings, seed=5, objective=Causal(), window=WINDOW
+        )
+        assert row.sample().ids == alone.ids
+    assert len({row.sample().ids for row in rows}) > 1
+
+
+def test_a_search_that_nobody_waits_for_makes_room(tokenizer: Tokenizer) -> None:
+    """The other goes on as it would have alone; and no rows join a search."""
+    network = network_of(MODELS["rotary"], tokenizer, WINDOW)
+    settings = GenerateSettings(length=10, samples=2, beam={"width": 3})
+    running = begin(network, tokenizer, ["The cat", "a"], settings, objective=Causal(), window=WINDOW)
+    kept = running.rows[2:]
+    with network.at_rest():
+        running.advance()
+        running.advance()
+        running.keep([2, 3])
+        while any(not row.finished for row in running.rows):
+            running.advance()
+    alone = generate(network, tokenizer, ["a"], settings, objective=Causal(), window=WINDOW)
+    assert [row.sample().ids for row in kept] == [sample.ids for sample in alone]
+    drawn = begin(network, tokenizer, ["a"], SETTINGS, objective=Causal(), window=WINDOW)
+    assert not running.goes_with(drawn) and not drawn.goes_with(running)
+
+
+def test_a_conversation_is_put_to_a_model_that_learned_some(tokenizer: Tokenizer) -> None:
+    talk = Talk((Turn("user", "The cat?"),))
+    network = network_of(MODELS["rotary"], tokenizer, WINDOW)
+    with pytest.raises(ConfigError, match="'causal' has learned no conversations"):
+        generate(network, tokenizer, [talk], SETTINGS, objective=Causal(), window=WINDOW)
+    plain = Instruct(format="plain")
+    (sample,) = generate(network, tokenizer, [talk], SETTINGS, objective=plain, window=WINDOW)
+    asked = plain.chat(talk.turns, tokenizer)
+    assert sample.prompt == "The cat?" and asked is not None
+    first = next_logits(network, asked.main.ids.tolist())
+    greedy = GenerateSettings(temperature=0, length=1)
+    (said,) = generate(network, tokenizer, [talk], greedy, objective=plain, window=WINDOW)
+    first[sorted(tokenizer.special_ids - {tokenizer.end})] = -torch.inf
+    assert said.ids == (int(first[: tokenizer.size].argmax()),)

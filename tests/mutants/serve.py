@@ -215,3 +215,23 @@ def surprise_is_told_one_token_late(monkeypatch: pytest.MonkeyPatch) -> None:
         "_Question",
         lambda owner, example, factor, tokens: question(owner, example, factor, tokens - 1),
     )
+
+
+@mutant(kills=f"{JOINING}::test_rows_of_other_settings_are_drawn_by_their_own", trap=23)
+def all_are_drawn_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.generate import _rows
+
+    monkeypatch.setattr(_rows, "_alike", lambda rows: [list(range(len(rows)))])
+
+
+@mutant(kills=f"{JOINING}::test_a_search_that_nobody_waits_for_makes_room", trap=23)
+def a_search_keeps_the_state_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.generate._base import Decoder
+    from telos.generate.beam import Beam
+
+    def kept(self: Any, chosen: Any) -> None:
+        Decoder.keep(self, chosen)
+        wanted = set(map(id, self.rows))
+        self.searches = [s for s in self.searches if any(id(row) in wanted for row in s.rows)]
+
+    monkeypatch.setattr(Beam, "keep", kept)
