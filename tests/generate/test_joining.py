@@ -20,6 +20,7 @@ from telos.objectives.causal import Causal
 from telos.objectives.instruct import Instruct
 from telos.objectives.masked import Masked
 from telos.objectives.multi_token import MultiToken
+from telos.objectives.sequence_to_sequence import SequenceToSequence
 from telos.objectives.span import Span
 from telos.tokenizer import Tokenizer
 from telos.turns import Turn
@@ -116,9 +117,7 @@ def test_rows_with_and_without_a_source_do_not_meet(tokenizer: Tokenizer) -> Non
     causal = begin(network, tokenizer, ["a"], SETTINGS, objective=Causal(), window=WINDOW)
     other = begin(network, tokenizer, ["b"], SETTINGS, objective=Causal(), window=WINDOW)
     assert causal.goes_with(other)
-    source = begin(
-        network, tokenizer, ["b"], SETTINGS, objective=Span(marks=0), window=WINDOW, decoder="left_to_right"
-    )
+    source = begin(network, tokenizer, ["b"], SETTINGS, objective=SequenceToSequence(), window=WINDOW)
     assert not causal.goes_with(source)
     masked = begin(network, tokenizer, ["b"], SETTINGS, objective=Masked(), window=WINDOW)
     assert not causal.goes_with(masked)
@@ -195,15 +194,15 @@ def test_a_search_that_nobody_waits_for_makes_room(tokenizer: Tokenizer) -> None
 
 def test_a_conversation_is_put_to_a_model_that_learned_some(tokenizer: Tokenizer) -> None:
     talk = Talk((Turn("user", "The cat?"),))
-    network = network_of(MODELS["rotary"], tokenizer, WINDOW)
+    network = network_of(MODELS["rotary"], tokenizer, 96)
     with pytest.raises(ConfigError, match="'causal' has learned no conversations"):
         generate(network, tokenizer, [talk], SETTINGS, objective=Causal(), window=WINDOW)
     plain = Instruct(format="plain")
-    (sample,) = generate(network, tokenizer, [talk], SETTINGS, objective=plain, window=WINDOW)
+    (sample,) = generate(network, tokenizer, [talk], SETTINGS, objective=plain, window=96)
     asked = plain.chat(talk.turns, tokenizer)
     assert sample.prompt == "The cat?" and asked is not None
     first = next_logits(network, asked.main.ids.tolist())
     greedy = GenerateSettings(temperature=0, length=1)
-    (said,) = generate(network, tokenizer, [talk], greedy, objective=plain, window=WINDOW)
+    (said,) = generate(network, tokenizer, [talk], greedy, objective=plain, window=96)
     first[sorted(tokenizer.special_ids - {tokenizer.end})] = -torch.inf
     assert said.ids == (int(first[: tokenizer.size].argmax()),)

@@ -73,7 +73,7 @@ def _nucleus(shares: Tensor, share: float) -> Tensor:
     if many * NARROW <= shares.shape[1]:
         places = torch.where(likely, shares, 0.0).topk(many, 1, sorted=False).indices.sort(1).values
     among = shares if places is None else shares.gather(1, places)
-    ranked, order = among.sort(1, descending=True, stable=True)
+    ranked, order = among.sort(dim=1, descending=True, stable=True)
     before = ranked.cumsum(1) - ranked
     ranked = torch.where(before < share, ranked, 0.0)
     among = torch.zeros_like(among).scatter_(1, order, ranked)
