@@ -172,9 +172,11 @@ def test_more_than_may_be_under_way_are_told_to_come_again(busy: tuple[Server, h
     server, client = busy
     forever = {**ASKED, "max_tokens": 1_000_000, "stream": True}
     with client.stream("POST", "/v1/completions", json=forever) as one:
-        next(one.iter_lines())
+        lines = one.iter_lines()
+        next(lines)
         with client.stream("POST", "/v1/completions", json=forever) as two:
-            next(two.iter_lines())
+            others = two.iter_lines()
+            next(others)
             answer = client.post("/v1/completions", json=ASKED)
             assert refused(answer, 429)["code"] == "rate_limit_exceeded"
             assert int(answer.headers["retry-after"]) >= 1
