@@ -33,14 +33,13 @@ def translated(run: Run, texts: Sequence[str], n: int, beam: int | None) -> list
 
 def classified(run: Run, texts: Sequence[str], threshold: float | None) -> list[dict[str, Any]]:
     """Each text's label; none where the likeliest is less probable than the threshold."""
-    given = {} if threshold is None else {"threshold": threshold}
-    found = classification.classify(run, texts, **given)
+    found = classification.classify(run, texts, threshold=threshold or 0.0)
     return [
         {
             "label": each.label,
-            "probability": max(each.probabilities.values()),
+            "probability": each.probability,
             "probabilities": dict(each.probabilities),
-            "abstained": each.label is None,
+            "abstained": each.abstained,
         }
         for each in found
     ]
