@@ -118,6 +118,7 @@ def _others(annotation: Any, value: Any) -> Iterator[Any]:
         value = None if isinstance(value, str) else value  # "auto"
         yield from ((value or 0) + 1, (value or 0) * 2, (value or 2) // 2, 8, 0)
     elif annotation is float:
+        value = None if isinstance(value, str) else value
         yield from (1e-5,) if value is None else ()
         yield from ((value or 0.0) * 0.5 + 0.1, (value or 0.0) + 0.25, 0.5, 0.0)
     elif get_origin(annotation) is tuple:

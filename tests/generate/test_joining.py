@@ -194,15 +194,15 @@ def test_a_search_that_nobody_waits_for_makes_room(tokenizer: Tokenizer) -> None
 
 def test_a_conversation_is_put_to_a_model_that_learned_some(tokenizer: Tokenizer) -> None:
     talk = Talk((Turn("user", "The cat?"),))
-    network = network_of(MODELS["rotary"], tokenizer, 96)
+    network = network_of(MODELS["rotary"], tokenizer, 64)
     with pytest.raises(ConfigError, match="'causal' has learned no conversations"):
-        generate(network, tokenizer, [talk], SETTINGS, objective=Causal(), window=WINDOW)
+        generate(network, tokenizer, [talk], SETTINGS, objective=Causal(), window=64)
     plain = Instruct(format="plain")
-    (sample,) = generate(network, tokenizer, [talk], SETTINGS, objective=plain, window=96)
+    (sample,) = generate(network, tokenizer, [talk], SETTINGS, objective=plain, window=64)
     asked = plain.chat(talk.turns, tokenizer)
     assert sample.prompt == "The cat?" and asked is not None
     first = next_logits(network, asked.main.ids.tolist())
     greedy = GenerateSettings(temperature=0, length=1)
-    (said,) = generate(network, tokenizer, [talk], greedy, objective=plain, window=96)
+    (said,) = generate(network, tokenizer, [talk], greedy, objective=plain, window=64)
     first[sorted(tokenizer.special_ids - {tokenizer.end})] = -torch.inf
     assert said.ids == (int(first[: tokenizer.size].argmax()),)

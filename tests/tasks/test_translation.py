@@ -124,7 +124,7 @@ def test_two_tasks_in_one_model_are_told_apart_by_their_prefix(corpus: Path, tmp
     judge = {"name": "judge", "path": f"{tmp_path}/classes.tsv", "target_key": "label", "prefix": "judge "}
     data = {"sources": [pairs, judge], "split": {"validation": 0.1, "test": 0.1}}
     table = table_of(corpus, data=data)
-    table["train"] |= {"budget": {"steps": 200}, "loader": {"mix": {"weights": {"translate": 1, "judge": 1}}}}
+    table["train"] |= {"budget": {"steps": 400}, "loader": {"mix": {"weights": {"translate": 1, "judge": 1}}}}
     both = fit(read(Recipe, table), tmp_path / "runs")
     assert evaluate(both, source="translate").figures["chrf"]["score"] > 60
     assert evaluate(both, source="judge").exact.value > 0.9

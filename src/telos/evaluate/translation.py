@@ -12,9 +12,10 @@ sacrebleu's `zh` for Chinese, which takes each character by itself, `char` for J
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from telos.errors import ConfigError, DataError
 from telos.evaluate._intervals import Interval, share
@@ -124,10 +125,8 @@ def against(
     """
     _check(references, translations, references)
     _check(references, others, references)
-    rng = np.random.default_rng(_SEED)
-    draws = rng.integers(len(references), size=(RESAMPLED, len(references)))
     return [
-        _versus(name, metric, translations, others, references, draws)
+        _versus(name, metric, translations, others, references)
         for name, metric in _metrics(references, lower).items()
     ]
 
@@ -138,34 +137,49 @@ def _versus(
     translations: Sequence[str],
     others: Sequence[str],
     references: Sequence[str],
-    draws: Any,
 ) -> Versus:
-    # What sacrebleu's own test adds up: the counts of each sentence, from which a set's score follows.
-    both = [
-        np.array(metric._extract_corpus_statistics(list(texts), [list(references)]))
-        for texts in (translations, others)
-    ]
-    whole = [_of_counts(metric, counts.sum(0)) for counts in both]
-    resampled = [np.array([_of_counts(metric, counts[draw].sum(0)) for draw in draws]) for counts in both]
-    gaps, gap = resampled[0] - resampled[1], whole[0] - whole[1]
+    both = [_Counts.of(metric, texts, references) for texts in (translations, others)]
+    draws = _draws(len(references))
+    gap = both[0].score() - both[1].score()
+    gaps = both[0].scores(draws) - both[1].scores(draws)
     beyond = np.abs(gaps - gaps.mean()) >= abs(gap)
     low, high = np.quantile(gaps, [0.025, 0.975])
-    return Versus(
-        metric=name,
-        difference=float(gap),
-        low=float(low),
-        high=float(high),
-        p=float((beyond.sum() + 1) / (len(draws) + 1)),
-    )
+    p = float((beyond.sum() + 1) / (len(draws) + 1))
+    return Versus(metric=name, difference=gap, low=float(low), high=float(high), p=p)
 
 
-def _of_counts(metric: Any, counts: Any) -> float:
-    return float(metric._compute_score_from_stats(counts.tolist()).score)
+def _draws(sentences: int) -> NDArray[np.int64]:
+    """Resampled sets (sets, sentences), always the same: the places of their sentences."""
+    return np.random.default_rng(_SEED).integers(sentences, size=(RESAMPLED, sentences))
+
+
+class _Counts(NamedTuple):
+    """What sacrebleu counts in each sentence (sentences, counts): a set's score follows from the sums."""
+
+    metric: Any
+    each: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, metric: Any, translations: Sequence[str], references: Sequence[str]) -> "_Counts":
+        found = metric._extract_corpus_statistics(list(translations), [list(references)])
+        return cls(metric, np.array(found, np.float64))
+
+    def score(self) -> float:
+        """Of the whole set."""
+        return self._of(self.each.sum(0))
+
+    def scores(self, draws: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Of resampled sets."""
+        return np.array([self._of(self.each[draw].sum(0)) for draw in draws])
+
+    def _of(self, sums: NDArray[np.float64]) -> float:
+        return float(self.metric._compute_score_from_stats(sums.astype(np.int64).tolist()).score)
 
 
 def _metrics(references: Sequence[str], lower: bool) -> dict[str, Any]:
     try:
-        from sacrebleu.metrics import BLEU, CHRF
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
     except ImportError:
         raise ConfigError(
             "BLEU and chrF are counted by sacrebleu, which is not installed: "
@@ -175,22 +189,22 @@ def _metrics(references: Sequence[str], lower: bool) -> dict[str, Any]:
 
 
 def _scored(metric: Any, translations: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-    few = len(references) < 2
-    found = metric.corpus_score(list(translations), [list(references)], n_bootstrap=1 if few else RESAMPLED)
-    score = float(found.score)
-    reach = None if few else float(found._ci)
-    middle = score if few else float(found._mean)
-    return {
-        "score": score,
-        "low": None if reach is None else middle - reach,
-        "high": None if reach is None else middle + reach,
-        "signature": str(metric.get_signature()),
-    }
+    counts = _Counts.of(metric, translations, references)
+    low = high = None
+    if len(references) > 1:
+        low, high = map(float, np.quantile(counts.scores(_draws(len(references))), [0.025, 0.975]))
+    return {"score": counts.score(), "low": low, "high": high, "signature": _signature(metric)}
+
+
+def _signature(metric: Any) -> str:
+    """Of one reference for each sentence; intervals, which are ours, are no part of it."""
+    metric.corpus_score(["a"], [["a"]])
+    return str(metric.get_signature())
 
 
 def _sentence_scores(translations: Sequence[str], references: Sequence[str]) -> list[float]:
     """chrF of each sentence."""
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     metric = CHRF()
     both = zip(translations, references, strict=True)
@@ -201,7 +215,7 @@ def _by_length(
     sources: Sequence[str], translations: Sequence[str], references: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Sources in thirds by their characters."""
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     found = []

@@ -31,7 +31,7 @@ __all__ = ["Beam", "rank"]
 
 def rank(logprob: float, length: int, penalty: float) -> float:
     """By which texts are compared: the higher, the better."""
-    return logprob / length**penalty
+    return logprob / float(length**penalty)
 
 
 class Link(NamedTuple):
@@ -203,7 +203,7 @@ class Beam(Decoder):
         said = self.network.logits(hidden).double()
         logprobs = said - said.logsumexp(1, keepdim=True)
         self.held = [len(search.beams) for search in self.searches]
-        parts = logprobs[:, : self.rows[0].size].split(self.held)
+        parts = torch.split(logprobs[:, : self.rows[0].size], self.held)
         return [_continued(search, part) for search, part in zip(self.searches, parts, strict=True)]
 
     def _forget(self, parents: Sequence[Sequence[int]]) -> None:
