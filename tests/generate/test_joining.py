@@ -20,6 +20,7 @@ from telos.objectives.causal import Causal
 from telos.objectives.instruct import Instruct
 from telos.objectives.masked import Masked
 from telos.objectives.multi_token import MultiToken
+from telos.objectives.sequence_to_sequence import SequenceToSequence
 from telos.objectives.span import Span
 from telos.tokenizer import Tokenizer
 from telos.turns import Turn
@@ -116,9 +117,7 @@ def test_rows_with_and_without_a_source_do_not_meet(tokenizer: Tokenizer) -> Non
     causal = begin(network, tokenizer, ["a"], SETTINGS, objective=Causal(), window=WINDOW)
     other = begin(network, tokenizer, ["b"], SETTINGS, objective=Causal(), window=WINDOW)
     assert causal.goes_with(other)
-    source = begin(
-        network, tokenizer, ["b"], SETTINGS, objective=Span(marks=0), window=WINDOW, decoder="left_to_right"
-    )
+    source = begin(network, tokenizer, ["b"], SETTINGS, objective=SequenceToSequence(), window=WINDOW)
     assert not causal.goes_with(source)
     masked = begin(network, tokenizer, ["b"], SETTINGS, objective=Masked(), window=WINDOW)
     assert not causal.goes_with(masked)

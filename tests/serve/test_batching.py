@@ -11,8 +11,8 @@ import httpx
 import openai
 import pytest
 
+from telos.generate import left_to_right
 from telos.generate._base import Decoder
-from telos.generate._rows import Row
 from telos.run import Run
 from telos.serve import models
 from telos.serve.mail import Mail, Piece
@@ -28,16 +28,14 @@ PROMPTS = [
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many rows each run of a network was for."""
-    from telos.generate.left_to_right import LeftToRight
-
     seen: list[int] = []
-    advance = LeftToRight.advance
+    advance = left_to_right.LeftToRight.advance
 
     def watched(self: Decoder) -> None:
         seen.append(len(self.rows))
         advance(self)
 
-    monkeypatch.setattr(LeftToRight, "advance", watched)
+    monkeypatch.setattr(left_to_right.LeftToRight, "advance", watched)
     yield seen
 
 
@@ -92,8 +90,9 @@ def test_a_client_that_hangs_up_frees_its_places(runs: dict[str, Run], endless: 
         worker = server.models["decoder"].worker
         asked = {"model": "decoder", "prompt": "b", "max_tokens": 1_000_000, "n": 8}
         with http.stream("POST", "/v1/completions", json={**asked, "stream": True}) as response:
-            next(response.iter_lines())
-            assert worker.rows == 8
+            lines = response.iter_lines()
+            next(lines)
+            until(lambda: worker.rows == 8)
         until(lambda: worker.rows == 0)
         with pytest.raises(httpx.ReadTimeout):
             http.post("/v1/completions", json=asked, timeout=0.5)
@@ -109,6 +108,7 @@ def test_a_client_that_does_not_read_stops_nobody(runs: dict[str, Run], endless:
         asked = {"model": "decoder", "prompt": "b", "max_tokens": 100_000, "stream": True, "temperature": 0}
         body = json.dumps(asked).encode()
         head = f"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
+        server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # that of its connections, too
         link = socket.socket()
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         link.connect(("127.0.0.1", int(server.address.rsplit(":", 1)[1])))
@@ -118,6 +118,9 @@ def test_a_client_that_does_not_read_stops_nobody(runs: dict[str, Run], endless:
         other = http.post("/v1/completions", json={**asked, "stream": False, "max_tokens": 5}, timeout=60)
         assert other.json()["choices"][0]["text"] == "aaaaa"
         until(lambda: worker.rows == 0)
+        assert counted(http, "telos_batch_rows_sum", model="decoder") < 50_000, (
+            "it was given up, and not served"
+        )
         link.close()
 
 
@@ -183,14 +186,14 @@ def test_a_failure_of_ours_is_told_without_its_reason(
 ) -> None:
     """The requests that ran together fail, with a clear answer; the next ones are served."""
     fail = threading.Event()
-    take = Row.take
+    take = left_to_right.take
 
-    def failing(self: Row, *given: Any) -> None:
+    def failing(*given: Any) -> None:
         if fail.is_set():
             raise RuntimeError("a secret of the server's")
-        take(self, *given)
+        take(*given)
 
-    monkeypatch.setattr(Row, "take", failing)
+    monkeypatch.setattr(left_to_right, "take", failing)
     with serving(runs["decoder"].folder) as server, httpx.Client(base_url=server.address) as http:
         asked = {"model": "decoder", "prompt": "b", "max_tokens": 4}
         fail.set()

@@ -122,7 +122,7 @@ def test_log_probabilities_are_the_models(client: openai.OpenAI, runs: dict[str,
     assert noted is not None and noted.token_logprobs and noted.top_logprobs and noted.text_offset
     assert sum(noted.token_logprobs) == pytest.approx(sample.logprob, abs=1e-4)
     for token, chance, top in zip(noted.tokens or (), noted.token_logprobs, noted.top_logprobs, strict=True):
-        assert len(top) <= 3 and (token not in top or top[token] == pytest.approx(chance))
+        assert len(top) == 3 and (token not in top or top[token] == pytest.approx(chance))
         assert max(top.values()) >= chance - 1e-9
     assert noted.text_offset[0] == 0 and noted.text_offset == sorted(noted.text_offset)
 

@@ -25,9 +25,9 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "encoder": ("masked", ("train.window=48",)),
     "gru": ("causal", ("train.window=48",)),
 }
+"""Models by name: their objective and what else is set."""
 TALKS = "talker"
 """The name of the run that was trained on conversations."""
-"""Models by name: their objective and what else is set."""
 Client = httpx.Client
 PATIENCE = 60.0
 """Seconds after which what is waited for will never come."""
@@ -88,15 +88,15 @@ def until(true: Any) -> None:
     raise AssertionError("it never came to be so")
 
 
-def raw(address: str, request: bytes, read_at_most: int = 1 << 16) -> bytes:
-    """What a server says to bytes that no client would send."""
+def raw(address: str, request: bytes, *, until_closed: bool = False) -> bytes:
+    """What a server says to bytes that no client would send: its first answer, or all until it hangs up."""
     host, port = address.removeprefix("http://").rsplit(":", 1)
     with socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE) as link:
         link.sendall(request)
         said = b""
-        while len(said) < read_at_most and (more := link.recv(1 << 14)):
+        while more := link.recv(1 << 14):
             said += more
-            if b"\r\n\r\n" in said and _whole(said):
+            if not until_closed and b"\r\n\r\n" in said and _whole(said):
                 break
         return said
 

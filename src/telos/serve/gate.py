@@ -84,6 +84,8 @@ class Gate:
             await self._say(Refused(504, message, code="timeout"), scope, receive, answer)
         except _HungUp:
             answer.status = answer.status or 499
+        except asyncio.CancelledError:
+            log.warning("a request was cut off: the server ends")
         except Exception:
             log.exception("a request failed")
             await self._say(failed(), scope, receive, answer)

@@ -9,12 +9,14 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["Mail", "Piece"]
 
 
-class Piece(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Piece:
     """Text of one of the samples that were asked for."""
 
     index: int
@@ -51,11 +53,11 @@ class Mail:
 
     def answer(self, value: Any) -> None:
         """All of it: the last that is sent."""
-        self._tell(lambda: self._answer.done() or self._answer.set_result(value))
+        self._tell(lambda: None if self._answer.done() else self._answer.set_result(value))
 
     def fail(self, error: BaseException) -> None:
         """There will be no answer, and this is why."""
-        self._tell(lambda: self._answer.done() or self._answer.set_exception(error))
+        self._tell(lambda: None if self._answer.done() else self._answer.set_exception(error))
 
     def _tell(self, news: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits

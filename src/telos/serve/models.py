@@ -1,7 +1,7 @@
 """A run that is served: what it can do, and how what is asked becomes work for its thread."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from telos.errors import ConfigError
 from telos.evaluate.probe import features
 from telos.evaluate.texts import Judge, kinds_of, text_of
 from telos.generate._base import begin
-from telos.generate._rows import Asked, Gap, OnText
+from telos.generate._rows import Asked, Gap, OnText, Row
 from telos.generate._settings import GenerateSettings
 from telos.opened import Run, open_run
 from telos.serve import tasks
@@ -28,6 +28,8 @@ from telos.turns import Turn
 
 __all__ = ["Served"]
 
+Steps = Generator[None, None, Any]
+"""What a model's thread does a step at a time, and at last the answer."""
 DOING = {
     "complete": "write",
     "infill": "fill gaps",
@@ -97,7 +99,8 @@ class Served:
         if name == "score":
             return says and bool(kinds_of(objective, tokenizer))
         if name == "embed":
-            piece = Piece(ids=np.array([tokenizer.begin, tokenizer.end]), document=0)
+            starts = dict.fromkeys(("word_start", "sentence_start"), np.ones(2, np.bool_))
+            piece = Piece(ids=np.array([tokenizer.begin, tokenizer.end]), document=0, columns=starts)
             return objective.unhidden(piece, tokenizer) is not None
         return {"translate": tasks.can_translate, "classify": tasks.can_classify}[name](self.run)
 
@@ -178,7 +181,7 @@ class Served:
 
     # ---- steps for its thread
 
-    def embedding_steps(self, texts: Sequence[str]) -> Iterator[Any]:
+    def embedding_steps(self, texts: Sequence[str]) -> Steps:
         """A text in each step; at last, the vectors of all."""
         run, found = self.run, []
         for text in texts:
@@ -188,7 +191,7 @@ class Served:
             yield
         return found
 
-    def score_steps(self, texts: Sequence[str], top: int) -> Iterator[Any]:
+    def score_steps(self, texts: Sequence[str], top: int) -> Steps:
         """A text in each step; at last, what all are worth."""
         found = []
         for text in texts:
@@ -198,7 +201,7 @@ class Served:
             yield
         return found
 
-    def once(self, work: Any, *given: Any) -> Iterator[Any]:
+    def once(self, work: Any, *given: Any) -> Steps:
         """All in one step."""
         yield
         return work(self.run, *given)
@@ -215,6 +218,6 @@ class Served:
         )
 
 
-def given_tokens(row: Any) -> int:
+def given_tokens(row: Row) -> int:
     """How many tokens of a row were given, before and behind what is drawn, and as its source."""
     return row.given + (len(row.source) if row.source else 0) + (0 if row.after is None else len(row.after))

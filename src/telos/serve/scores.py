@@ -8,7 +8,7 @@ import numpy as np
 from telos.evaluate.texts import Text, TokenScores
 from telos.tokenizer import Tokenizer
 
-__all__ = ["scored"]
+__all__ = ["named", "scored"]
 
 
 def scored(text: str, given: Text, found: TokenScores, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -30,6 +30,16 @@ def scored(text: str, given: Text, found: TokenScores, tokenizer: Tokenizer) -> 
 def said(tokenizer: Tokenizer, id: int) -> str:
     """What a token says on its own: bytes that are no whole character are shown as such."""
     return tokenizer.token_bytes(id).decode("utf-8", "replace")
+
+
+def named(tokenizer: Tokenizer, id: int) -> str:
+    """What a token is called among others, as in OpenAI's interface: bytes that are no text by their values,
+    so that no two have the same name."""
+    data = tokenizer.token_bytes(id)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
 def _spans(text: str, given: Text, tokenizer: Tokenizer) -> list[tuple[int, int]]:

@@ -88,6 +88,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                timeout_keep_alive=max(1, min(5, int(settings.patience))),
                 timeout_graceful_shutdown=2,
             )
         )
@@ -221,10 +222,7 @@ def listening(settings: ServeSettings) -> socket.socket:
     host, port = settings.host, settings.port
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-        return found
+        return socket.create_server(address[:2], family=family)
     except socket.gaierror as error:
         raise ConfigError(f"host = {host!r}: there is no such address: {error.strerror}.") from None
     except OSError as error:

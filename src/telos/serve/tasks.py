@@ -37,9 +37,9 @@ def classified(run: Run, texts: Sequence[str], threshold: float | None) -> list[
     return [
         {
             "label": each.label,
-            "probability": max(each.probabilities.values()),
+            "probability": each.probability,
             "probabilities": dict(each.probabilities),
-            "abstained": each.label is None,
+            "abstained": each.abstained,
         }
         for each in found
     ]

@@ -18,7 +18,7 @@ from telos.serve.mail import Mail
 from telos.serve.models import Served, given_tokens
 from telos.serve.refusals import Refused, failed
 from telos.serve.schemas import ChatRequest, CompletionRequest, TextRequest
-from telos.serve.scores import said
+from telos.serve.scores import named
 
 __all__ = ["chat", "complete"]
 
@@ -77,9 +77,9 @@ class _Completion:
         for id in drawn:
             places.append(place)
             place += len(stream.add(id))
-        top = [{said(self._tokenizer, id): chance for id, chance in several} for several in row.likely]
+        top = [{named(self._tokenizer, id): chance for id, chance in several} for several in row.likely]
         return {
-            "tokens": [said(self._tokenizer, id) for id in drawn],
+            "tokens": [named(self._tokenizer, id) for id in drawn],
             "token_logprobs": row.logprobs,
             "top_logprobs": top or None,
             "text_offset": places,
