@@ -169,15 +169,19 @@ def test_a_gap_is_filled(page: Page, server: StandIn) -> None:
 
 
 def test_only_what_the_model_can_do_is_offered(browser: Browser, server: StandIn) -> None:
-    server.models = [model("both"), model("on", ["complete"]), model("gaps", ["infill"])]
+    server.models = [
+        model("both", ["complete", "infill"]),
+        model("on", ["complete"]),
+        model("gaps", ["infill"]),
+    ]
     with opened(browser, server.address) as page:
         write = panel(page, "write")
-        expect(write.locator("#mode")).to_be_visible()
+        expect(write.locator("#how")).to_be_visible()
         expect(write.locator(".model .about")).to_have_text(
             "causal · decoder · 5.24 M parameters · window of 256 tokens"
         )
         write.locator("select").select_option("on")
-        expect(write.locator("#mode")).to_be_hidden()
+        expect(write.locator("#how")).to_be_hidden()
         expect(write.locator("[name=suffix]")).to_be_hidden()
         write.locator("select").select_option("gaps")
         expect(write.locator("[name=suffix]")).to_be_visible()
@@ -345,6 +349,7 @@ def test_the_chart_is_read_with_arrow_keys(browser: Browser, server: StandIn) ->
     server.runs, server.metrics = [a_run()], curve(30)
     with opened(browser, server.address) as page:
         runs = panel(page, "runs")
+        expect(runs.locator("svg")).to_be_visible()
         runs.locator(".canvas").focus()
         readout = runs.locator(".readout")
         for key, said in [
@@ -366,9 +371,9 @@ def drive(page: Page) -> None:
     is_done(page.locator("#write"))
     send(panel(page, "translate"), input=HOSTILE[1])
     is_done(page.locator("#translate"))
-    send(panel(page, "judge"), input=f"{HOSTILE[2]}\n?")
+    send(panel(page, "judge"), input=f"{HOSTILE[0]}\n?")
     is_done(page.locator("#judge"))
-    send(panel(page, "see"), input=HOSTILE[3])
+    send(panel(page, "see"), input=HOSTILE[1])
     is_done(page.locator("#see"))
     page.locator("#see .token").last.click()
     expect(panel(page, "runs").locator(".curves")).to_be_visible()
@@ -381,7 +386,7 @@ def make_hostile(server: StandIn, text: str) -> None:
     server.runs, server.metrics = [{**a_run(), "name": text, "objective": text, "model": text}], curve(5)
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("text", HOSTILE, ids=["markup", "controls"])
 def test_what_models_and_runs_say_stays_text(browser: Browser, server: StandIn, text: str) -> None:
     """Trap 74: no element comes of it, nothing is asked of the server for it, and no control character is shown."""
     make_hostile(server, text)
@@ -397,7 +402,7 @@ def test_what_models_and_runs_say_stays_text(browser: Browser, server: StandIn, 
     assert asked == {*verbs, "/v1/runs/demo/metrics"}
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("text", HOSTILE, ids=["markup", "controls"])
 def test_what_the_server_refuses_is_said_as_text(browser: Browser, server: StandIn, text: str) -> None:
     """Trap 76: too much text, too many at once: the reader is told what the server says, and can go on."""
     server.refusals = {"/v1/completions": (413, text), "/v1/score": (503, text)}
