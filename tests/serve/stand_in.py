@@ -1,8 +1,8 @@
 """A server that speaks as `telos serve` does, with canned answers: what the page is tested against.
 
-The page is the real part under test. The answers are what a model or a run could say at worst: markup, characters
-that reorder text, tokens without end. Streams wait in their middle for `gate`, so that a test can look at what is
-half written without a race.
+The page is the real part under test. The answers are what a model or a run could say at worst: markup,
+characters that reorder text, tokens without end. Streams wait in their middle for `gate`, so that a test can
+look at what is half written without a race.
 """
 
 import json
@@ -17,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 __all__ = ["HOSTILE", "StandIn", "model", "page_file"]
 
 HOSTILE = (
-    '<img src=x onerror="window.hit=1"> </textarea></script><script>window.hit=2</script> "><svg onload=window.hit=3> '
+    '<img src=x onerror="window.hit=1"> </textarea></script><script>window.hit=2</script> '
+    '"><svg onload=window.hit=3> '
     '<a href="javascript:window.hit=4">{{7*7}}&lt;b&gt;',
     "a\u202egpj.exe\u202c\u2066\x07",
 )

@@ -1,5 +1,5 @@
-"""The web page, in a real browser: every panel by clicking and by keys alone, in two languages, on a phone's width;
-and whatever a model or a run says stays text."""
+"""The web page, in a real browser: every panel by clicking and by keys alone, in two languages, on a phone's
+width; and whatever a model or a run says stays text."""
 
 import re
 from collections.abc import Iterator
@@ -82,8 +82,8 @@ def files(*suffixes: str) -> dict[str, str]:
 
 
 def test_everything_is_said_in_both_languages() -> None:
-    """Every text is translated, with the same values in it; every one that is used is there, and every one that is
-    there is used."""
+    """Every text is translated, with the same values in it; every one that is used is there, and every one
+    that is there is used."""
     english, chinese = texts_of("en"), texts_of("zh")
     assert len(english) > 90 and english.keys() == chinese.keys()
     for name, text in english.items():
@@ -206,7 +206,7 @@ def test_every_line_is_translated(page: Page, server: StandIn) -> None:
     is_done(translate)
     expect(translate.locator(".source")).to_have_text(["A man.", "A dog."])
     expect(translate.locator(".sentence .text")).to_have_text(["Ein Mann. 1", "Ein Mann. 2"] * 2)
-    expect(translate.locator(".score")).to_have_text(["score -0.25", "score -0.50"] * 2)
+    expect(translate.locator(".score")).to_have_text(["score −0.25", "score −0.50"] * 2)
     assert server.bodies("/v1/translate") == [{"model": "poems", "input": ["A man.", "A dog."], "n": 2}]
 
 
@@ -270,7 +270,10 @@ def test_every_heat_can_be_read(browser: Browser, server: StandIn, scheme: str) 
         send(see, input=" ".join("abcdefghijk"))
         is_done(see)
         pairs = see.locator(".token").evaluate_all(
-            """all => all.slice(1).map((one) => [getComputedStyle(one).color, getComputedStyle(one).backgroundColor])"""
+            """all => all.slice(1).map((one) => {
+              const style = getComputedStyle(one);
+              return [style.color, style.backgroundColor];
+            })"""
         )
         card = see.locator(".map").evaluate("one => getComputedStyle(one).backgroundColor")
         assert len({shade for _, shade in pairs}) == 9
@@ -326,8 +329,8 @@ def test_a_run_that_went_back_has_one_curve(browser: Browser, server: StandIn) -
 
 
 def test_another_run_is_chosen_and_its_name_is_no_path(browser: Browser, server: StandIn) -> None:
-    """Trap 75: an id goes into the address as one part of it; and the focus stays while the list is brought up to
-    date."""
+    """Trap 75: an id goes into the address as one part of it; and the focus stays while the list is brought
+    up to date."""
     server.runs = [a_run("../../v1/models?a=#b"), a_run("demo")]
     with opened(browser, server.address) as page:
         runs = panel(page, "runs")
@@ -388,7 +391,8 @@ def make_hostile(server: StandIn, text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=["markup", "controls"])
 def test_what_models_and_runs_say_stays_text(browser: Browser, server: StandIn, text: str) -> None:
-    """Trap 74: no element comes of it, nothing is asked of the server for it, and no control character is shown."""
+    """Trap 74: no element comes of it, nothing is asked of the server for it, and no control character is
+    shown."""
     make_hostile(server, text)
     with opened(browser, server.address) as page:
         drive(page)
@@ -486,7 +490,8 @@ def test_the_readers_language_is_spoken_and_remembered(browser: Browser, server:
 
 
 def test_keys_alone_are_enough(page: Page, server: StandIn) -> None:
-    """Tab reaches the tabs, arrows go round them, Ctrl+Enter sends, Escape stops; the focus is seen where it is."""
+    """Tab reaches the tabs, arrows go round them, Ctrl+Enter sends, Escape stops; the focus is seen where it
+    is."""
     keys = page.keyboard
     expect(page.locator("#write form")).to_be_visible()
     keys.press("Tab")

@@ -28,7 +28,7 @@ const en = {
   "write.temperature": "Temperature",
   "write.temperature.about": "0 always takes the likeliest; more is more varied",
   "write.top_p": "Top-p",
-  "write.top_p.about": "only the likeliest tokens with this share of the probability",
+  "write.top_p.about": "only the likeliest, up to this much probability",
   "write.length": "Length",
   "write.length.about": "tokens at most",
   "write.samples": "Samples",
