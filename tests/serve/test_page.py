@@ -2,8 +2,10 @@
 width; and whatever a model or a run says stays text."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from telos.report import visible
 from tests.serve.browser import opened, running
 from tests.serve.stand_in import HOSTILE, StandIn, model, page_file
+from tests.small import write_texts
+from tests.test_docs import check_command
 
 TABS = ("write", "translate", "judge", "see", "runs")
 NAMES = {"en": ["Write", "Translate", "Judge", "See", "Runs"], "zh": ["写作", "翻译", "判断", "细看", "运行"]}
@@ -109,6 +113,15 @@ def test_the_page_holds_nothing_inline_and_nothing_from_elsewhere() -> None:
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text
         ), name
         assert not re.search(r"DOMParser|srcdoc|createContextualFragment|@import|url\(", text), name
+
+
+def test_the_commands_that_it_names_are_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_texts(tmp_path / "my-texts")
+    monkeypatch.chdir(tmp_path)
+    commands = set(re.findall(r'"(telos [^"]+)"', "\n".join(files(".js").values())))
+    assert len(commands) == 6
+    for command in commands:
+        check_command(shlex.split(command)[1:], command)
 
 
 # ---- each panel
