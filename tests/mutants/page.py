@@ -23,12 +23,12 @@ def change(monkeypatch: pytest.MonkeyPatch, name: str, old: str, new: str) -> No
     monkeypatch.setattr(stand_in, "page_file", changed)
 
 
-@mutant(kills=f"{TESTS}test_what_models_and_runs_say_stays_text[0]", trap=74)
+@mutant(kills=f"{TESTS}test_what_models_and_runs_say_stays_text[markup]", trap=74)
 def written_text_is_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     change(monkeypatch, "write.js", "written.textContent = visible(text)", "written.innerHTML = text")
 
 
-@mutant(kills=f"{TESTS}test_what_models_and_runs_say_stays_text[2]", trap=74)
+@mutant(kills=f"{TESTS}test_what_models_and_runs_say_stays_text[markup]", trap=74)
 def children_are_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every node of every panel that is made from data."""
     old = "element.append(...children.map((child) => (child instanceof Node ? child : visible(child))));"
@@ -39,12 +39,12 @@ def children_are_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     change(monkeypatch, "dom.js", old, new)
 
 
-@mutant(kills=f"{TESTS}test_what_models_and_runs_say_stays_text[5]", trap=74)
+@mutant(kills=f"{TESTS}test_what_models_and_runs_say_stays_text[controls]", trap=74)
 def control_characters_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     change(monkeypatch, "dom.js", "return String(text).replace(HIDDEN", "return String(text).replace(/$^/g")
 
 
-@mutant(kills=f"{TESTS}test_what_the_server_refuses_is_said_as_text[0]", trap=74)
+@mutant(kills=f"{TESTS}test_what_the_server_refuses_is_said_as_text[markup]", trap=74)
 def errors_are_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     old = "problem.textContent = visible(outcome.message)"
     change(monkeypatch, "panel.js", old, "problem.innerHTML = outcome.message")
@@ -76,7 +76,7 @@ def the_key_is_kept_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     change(monkeypatch, "key.js", old, new)
 
 
-@mutant(kills=f"{TESTS}test_what_the_server_refuses_is_said_as_text[0]", trap=76)
+@mutant(kills=f"{TESTS}test_what_the_server_refuses_is_said_as_text[markup]", trap=76)
 def refusals_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     change(monkeypatch, "panel.js", "if (outcome instanceof Error)", "if (false)")
 

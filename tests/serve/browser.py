@@ -17,15 +17,15 @@ _REFUSED = "Failed to load resource"
 
 _VIOLATIONS = """
 window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
+document.addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective));
 """
 
 
 def _executable() -> str:
     """Chromium's path: `TELOS_BROWSER`, or what is on the path.
 
-    Without either the test is skipped. Where `TELOS_BROWSER` is set but is no program, the test fails: whoever
-    names a browser wants the tests that need one to run.
+    Without either the test is skipped. Where `TELOS_BROWSER` is set but is no program, the test fails:
+    whoever names a browser wants the tests that need one to run.
     """
     given = os.environ.get("TELOS_BROWSER")
     if given:

@@ -1,8 +1,8 @@
 """A server that speaks as `telos serve` does, with canned answers: what the page is tested against.
 
-The page is the real part under test. The answers are what a model or a run could say at worst: markup, characters
-that reorder text, tokens without end. Streams wait in their middle for `gate`, so that a test can look at what is
-half written without a race.
+The page is the real part under test. The answers are what a model or a run could say at worst: markup,
+characters that reorder text, tokens without end. Streams wait in their middle for `gate`, so that a test can
+look at what is half written without a race.
 """
 
 import json
@@ -17,15 +17,13 @@ from urllib.parse import unquote, urlsplit
 __all__ = ["HOSTILE", "StandIn", "model", "page_file"]
 
 HOSTILE = (
-    '<img src=x onerror="window.hit=1">',
-    "</textarea></script><script>window.hit=2</script>",
-    '"><svg onload=window.hit=3>',
-    "javascript:window.hit=4",
-    "{{7*7}}&lt;b&gt;",
+    '<img src=x onerror="window.hit=1"> </textarea></script><script>window.hit=2</script> '
+    '"><svg onload=window.hit=3> '
+    '<a href="javascript:window.hit=4">{{7*7}}&lt;b&gt;',
     "a\u202egpj.exe\u202c\u2066\x07",
-    "x" * 2000,
 )
 KINDS = {"js": "text/javascript", "css": "text/css", "html": "text/html", "svg": "image/svg+xml"}
+POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
 ABILITIES = ["complete", "infill", "translate", "classify", "score"]
 
 
@@ -212,7 +210,7 @@ def _handler(told: StandIn) -> type[BaseHTTPRequestHandler]:
         def _head(self, status: int, kind: str) -> None:
             self.send_response(status)
             self.send_header("Content-Type", kind)
-            self.send_header("Content-Security-Policy", "default-src 'self'")
+            self.send_header("Content-Security-Policy", POLICY)
             self.send_header("X-Content-Type-Options", "nosniff")
             self.end_headers()
 

@@ -1,9 +1,11 @@
-"""The web page, in a real browser: every panel by clicking and by keys alone, in two languages, on a phone's width;
-and whatever a model or a run says stays text."""
+"""The web page, in a real browser: every panel by clicking and by keys alone, in two languages, on a phone's
+width; and whatever a model or a run says stays text."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from telos.report import visible
 from tests.serve.browser import opened, running
 from tests.serve.stand_in import HOSTILE, StandIn, model, page_file
+from tests.small import write_texts
+from tests.test_docs import check_command
 
 TABS = ("write", "translate", "judge", "see", "runs")
 NAMES = {"en": ["Write", "Translate", "Judge", "See", "Runs"], "zh": ["写作", "翻译", "判断", "细看", "运行"]}
@@ -82,8 +86,8 @@ def files(*suffixes: str) -> dict[str, str]:
 
 
 def test_everything_is_said_in_both_languages() -> None:
-    """Every text is translated, with the same values in it; every one that is used is there, and every one that is
-    there is used."""
+    """Every text is translated, with the same values in it; every one that is used is there, and every one
+    that is there is used."""
     english, chinese = texts_of("en"), texts_of("zh")
     assert len(english) > 90 and english.keys() == chinese.keys()
     for name, text in english.items():
@@ -109,6 +113,15 @@ def test_the_page_holds_nothing_inline_and_nothing_from_elsewhere() -> None:
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text
         ), name
         assert not re.search(r"DOMParser|srcdoc|createContextualFragment|@import|url\(", text), name
+
+
+def test_the_commands_that_it_names_are_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_texts(tmp_path / "my-texts")
+    monkeypatch.chdir(tmp_path)
+    commands = set(re.findall(r'"(telos [^"]+)"', "\n".join(files(".js").values())))
+    assert len(commands) == 6
+    for command in commands:
+        check_command(shlex.split(command)[1:], command)
 
 
 # ---- each panel
@@ -169,15 +182,19 @@ def test_a_gap_is_filled(page: Page, server: StandIn) -> None:
 
 
 def test_only_what_the_model_can_do_is_offered(browser: Browser, server: StandIn) -> None:
-    server.models = [model("both"), model("on", ["complete"]), model("gaps", ["infill"])]
+    server.models = [
+        model("both", ["complete", "infill"]),
+        model("on", ["complete"]),
+        model("gaps", ["infill"]),
+    ]
     with opened(browser, server.address) as page:
         write = panel(page, "write")
-        expect(write.locator("#mode")).to_be_visible()
+        expect(write.locator("#how")).to_be_visible()
         expect(write.locator(".model .about")).to_have_text(
             "causal · decoder · 5.24 M parameters · window of 256 tokens"
         )
         write.locator("select").select_option("on")
-        expect(write.locator("#mode")).to_be_hidden()
+        expect(write.locator("#how")).to_be_hidden()
         expect(write.locator("[name=suffix]")).to_be_hidden()
         write.locator("select").select_option("gaps")
         expect(write.locator("[name=suffix]")).to_be_visible()
@@ -202,7 +219,7 @@ def test_every_line_is_translated(page: Page, server: StandIn) -> None:
     is_done(translate)
     expect(translate.locator(".source")).to_have_text(["A man.", "A dog."])
     expect(translate.locator(".sentence .text")).to_have_text(["Ein Mann. 1", "Ein Mann. 2"] * 2)
-    expect(translate.locator(".score")).to_have_text(["score -0.25", "score -0.50"] * 2)
+    expect(translate.locator(".score")).to_have_text(["score −0.25", "score −0.50"] * 2)
     assert server.bodies("/v1/translate") == [{"model": "poems", "input": ["A man.", "A dog."], "n": 2}]
 
 
@@ -266,7 +283,10 @@ def test_every_heat_can_be_read(browser: Browser, server: StandIn, scheme: str) 
         send(see, input=" ".join("abcdefghijk"))
         is_done(see)
         pairs = see.locator(".token").evaluate_all(
-            """all => all.slice(1).map((one) => [getComputedStyle(one).color, getComputedStyle(one).backgroundColor])"""
+            """all => all.slice(1).map((one) => {
+              const style = getComputedStyle(one);
+              return [style.color, style.backgroundColor];
+            })"""
         )
         card = see.locator(".map").evaluate("one => getComputedStyle(one).backgroundColor")
         assert len({shade for _, shade in pairs}) == 9
@@ -322,8 +342,8 @@ def test_a_run_that_went_back_has_one_curve(browser: Browser, server: StandIn) -
 
 
 def test_another_run_is_chosen_and_its_name_is_no_path(browser: Browser, server: StandIn) -> None:
-    """Trap 75: an id goes into the address as one part of it; and the focus stays while the list is brought up to
-    date."""
+    """Trap 75: an id goes into the address as one part of it; and the focus stays while the list is brought
+    up to date."""
     server.runs = [a_run("../../v1/models?a=#b"), a_run("demo")]
     with opened(browser, server.address) as page:
         runs = panel(page, "runs")
@@ -345,6 +365,7 @@ def test_the_chart_is_read_with_arrow_keys(browser: Browser, server: StandIn) ->
     server.runs, server.metrics = [a_run()], curve(30)
     with opened(browser, server.address) as page:
         runs = panel(page, "runs")
+        expect(runs.locator("svg")).to_be_visible()
         runs.locator(".canvas").focus()
         readout = runs.locator(".readout")
         for key, said in [
@@ -366,9 +387,9 @@ def drive(page: Page) -> None:
     is_done(page.locator("#write"))
     send(panel(page, "translate"), input=HOSTILE[1])
     is_done(page.locator("#translate"))
-    send(panel(page, "judge"), input=f"{HOSTILE[2]}\n?")
+    send(panel(page, "judge"), input=f"{HOSTILE[0]}\n?")
     is_done(page.locator("#judge"))
-    send(panel(page, "see"), input=HOSTILE[3])
+    send(panel(page, "see"), input=HOSTILE[1])
     is_done(page.locator("#see"))
     page.locator("#see .token").last.click()
     expect(panel(page, "runs").locator(".curves")).to_be_visible()
@@ -381,9 +402,10 @@ def make_hostile(server: StandIn, text: str) -> None:
     server.runs, server.metrics = [{**a_run(), "name": text, "objective": text, "model": text}], curve(5)
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("text", HOSTILE, ids=["markup", "controls"])
 def test_what_models_and_runs_say_stays_text(browser: Browser, server: StandIn, text: str) -> None:
-    """Trap 74: no element comes of it, nothing is asked of the server for it, and no control character is shown."""
+    """Trap 74: no element comes of it, nothing is asked of the server for it, and no control character is
+    shown."""
     make_hostile(server, text)
     with opened(browser, server.address) as page:
         drive(page)
@@ -397,7 +419,7 @@ def test_what_models_and_runs_say_stays_text(browser: Browser, server: StandIn, 
     assert asked == {*verbs, "/v1/runs/demo/metrics"}
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("text", HOSTILE, ids=["markup", "controls"])
 def test_what_the_server_refuses_is_said_as_text(browser: Browser, server: StandIn, text: str) -> None:
     """Trap 76: too much text, too many at once: the reader is told what the server says, and can go on."""
     server.refusals = {"/v1/completions": (413, text), "/v1/score": (503, text)}
@@ -481,7 +503,8 @@ def test_the_readers_language_is_spoken_and_remembered(browser: Browser, server:
 
 
 def test_keys_alone_are_enough(page: Page, server: StandIn) -> None:
-    """Tab reaches the tabs, arrows go round them, Ctrl+Enter sends, Escape stops; the focus is seen where it is."""
+    """Tab reaches the tabs, arrows go round them, Ctrl+Enter sends, Escape stops; the focus is seen where it
+    is."""
     keys = page.keyboard
     expect(page.locator("#write form")).to_be_visible()
     keys.press("Tab")

@@ -24,7 +24,12 @@ await begin();
 
 /** The tab that the address names, or the first. */
 function asked() {
-  return tabs.find((tab) => `#${panelOf(tab).id}` === location.hash) ?? tabs[0];
+  return tabs.find((tab) => address(tab) === location.hash) ?? tabs[0];
+}
+
+/** No panel's own id, or the browser would go there, past the tabs. */
+function address(tab) {
+  return `#/${panelOf(tab).id}`;
 }
 
 function select(chosen) {
@@ -35,7 +40,7 @@ function select(chosen) {
     panelOf(tab).hidden = !now;
     furnished[panelOf(tab).id]?.shown?.(now);
   }
-  history.replaceState(null, "", `#${panelOf(chosen).id}`);
+  history.replaceState(null, "", address(chosen));
 }
 
 /** Arrows, Home and End go from tab to tab; only the chosen one is on the way of the Tab key. */

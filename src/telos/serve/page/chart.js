@@ -5,7 +5,7 @@ import { hush, tell } from "./language.js";
 import { large, number } from "./numbers.js";
 
 const HEIGHT = 300;
-const EDGE = { left: 44, right: 10, top: 10, bottom: 24 };
+const EDGE = { left: 44, right: 22, top: 10, bottom: 24 };
 const MOST = 600; // points that are drawn of a curve
 const SMOOTH = 60; // points from which the training loss is drawn smoothed, with the raw one pale behind it
 
@@ -83,7 +83,7 @@ function scaled(points, width) {
   return {
     x: (step) => EDGE.left + ((step - x0) / (x1 - x0)) * (width - EDGE.left - EDGE.right),
     y: (value) => EDGE.top + ((y1 - value) / (y1 - y0)) * (HEIGHT - EDGE.top - EDGE.bottom),
-    steps: ticks(x0, x1, Math.max(2, width / 110)).filter(Number.isInteger),
+    steps: ticks(x0, x1, Math.max(3, width / 90)).filter(Number.isInteger),
     values: ticks(y0, y1, 5),
   };
 }

@@ -14,6 +14,7 @@ export function start(root, models) {
   const { input } = root.querySelector("form").elements;
   furnish(root, models, {
     needs: ["classify"],
+    train: ["telos train classify-three data.path=reviews.csv", "telos serve runs/classify-three"],
     async work(model, signal) {
       await inParts(linesOf(input), AT_ONCE, root.querySelector(".results"), async (texts) => {
         const { data } = await post("/v1/classify", { model: model.id, input: texts }, signal);

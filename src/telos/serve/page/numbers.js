@@ -3,7 +3,8 @@
 /** With so many digits of a fraction, thousands apart; a dash for what is not known. */
 export function number(value, digits = 0) {
   if (typeof value !== "number" || !Number.isFinite(value)) return "–";
-  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const text = value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return text.replace("-", "−");
 }
 
 /** 1234567 as `1.23 M`. */

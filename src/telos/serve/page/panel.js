@@ -87,7 +87,7 @@ function request(root, form, work) {
   const status = node("p", { class: "status", role: "status" });
   const problem = node("div", { class: "problem", role: "alert" });
   const keys = tell(node("span", { class: "keys" }), "keys");
-  form.querySelector(".actions").append(start, stop, keys, status, problem);
+  form.querySelector(".actions").append(start, stop, status, keys, problem);
   let running = null;
   busy(false);
 

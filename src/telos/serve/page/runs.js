@@ -96,7 +96,10 @@ class Watch {
     }
     const list = this.#root.querySelector(".list");
     const wanted = this.#runs.map((run) => this.#entries.get(run.id).element);
-    if (wanted.length !== list.children.length || wanted.some((one, i) => one !== list.children[i])) list.replaceChildren(...wanted);
+    if (wanted.length !== list.children.length || wanted.some((one, i) => one !== list.children[i])) {
+      list.replaceChildren(...wanted);
+      list.scrollTop = this.#entries.get(this.#curves?.id)?.element.offsetTop - list.offsetTop || 0;
+    }
   }
 
   #show() {

@@ -63,6 +63,7 @@ function element(token, open) {
   made.addEventListener("click", () => {
     choose(made);
     open();
+    made.scrollIntoView({ block: "nearest" }); // on a phone what has opened lies over the end of the text
   });
   return made;
 }

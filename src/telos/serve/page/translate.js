@@ -13,6 +13,7 @@ export function start(root, models) {
   const { input, n } = root.querySelector("form").elements;
   furnish(root, models, {
     needs: ["translate"],
+    train: ["telos train translate-de-en data.path=train.de data.validation=val.de data.test=test.de", "telos serve runs/translate-de-en"],
     async work(model, signal) {
       await inParts(linesOf(input), AT_ONCE, root.querySelector(".results"), async (lines) => {
         const { data } = await post("/v1/translate", { model: model.id, input: lines, n: n.valueAsNumber }, signal);

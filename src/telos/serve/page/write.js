@@ -25,7 +25,7 @@ function limit(form, capabilities) {
   const can = Object.keys(MODES).filter((mode) => capabilities.includes(MODES[mode]));
   for (const radio of form.elements.mode) radio.disabled = !can.includes(radio.value);
   if (!can.includes(form.elements.mode.value)) form.elements.mode.value = can[0];
-  form.querySelector("#mode").hidden = can.length < 2 && can[0] === "on";
+  form.querySelector("#how").hidden = can.length < 2 && can[0] === "on";
   show(form);
 }
 
