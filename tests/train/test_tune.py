@@ -224,7 +224,9 @@ RATES = {
 
 
 def two_blocks(name: str) -> Network:
-    objective = world.make_objective({"encoder": "masked", "encoder_decoder": "span"}.get(name, "causal"))
+    objective = world.make_objective(
+        {"encoder": "masked"}.get(name, "span" if "encoder" in name else "causal")
+    )
     tokenizer = world.vocabulary(objective.specials())
     return world.built(world.make_model(name), world.sizes_for(objective, tokenizer, 16))
 
@@ -266,9 +268,13 @@ def test_without_decay_nothing_is_another_group(tmp_path: Path) -> None:
         assert not any("share" in group for group in built.param_groups)
 
 
-def test_what_has_no_blocks_cannot_learn_at_different_rates() -> None:
-    with pytest.raises(ConfigError, match=r"tune\.decay = 0\.5: this model is not made of blocks"):
-        tuned({"decay": 0.5}, model="gru", dropout={})
+@pytest.mark.parametrize("name", world.NAMES_OF_MODELS)
+def test_every_model_is_made_of_layers(name: str) -> None:
+    """The embedding is below all, something is above all, and each layer between them is there."""
+    found = two_blocks(name).layers_above()
+    most = found["embedding.weight"]
+    assert most == max(found.values()) >= 2 and set(found.values()) - {0} == set(range(1, most + 1))
+    assert all(above == 0 for parameter, above in found.items() if parameter.startswith("heads."))
 
 
 # ---- settings
