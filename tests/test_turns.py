@@ -17,7 +17,8 @@ TALK = [Turn("system", "Be brief."), Turn("user", "Hi\n\nthere"), Turn("assistan
 
 def vocabulary(kind: str = "bpe") -> Tokenizer:
     specials = ("<|im_start|>", "<|im_end|>")
-    return train_tokenizer(TokenizerSettings(kind=kind, size=300), iter(DOCUMENTS), specials)  # type: ignore[arg-type]
+    texts = [*DOCUMENTS, "".join(map(chr, range(32, 127))), "你好"]
+    return train_tokenizer(TokenizerSettings(kind=kind, size=340), iter(texts), specials)  # type: ignore[arg-type]
 
 
 # ---- texts

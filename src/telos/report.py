@@ -210,8 +210,9 @@ def _cards(scores: Mapping[str, Any], known: Mapping[str, Any], words: Words) ->
 def _trained(known: Mapping[str, Any], words: Words) -> str:
     """How many numbers were trained, where most of the model stayed as it was."""
     trained, whole = known.get("trained"), known.get("parameters")
-    few = isinstance(trained, int) and isinstance(whole, int) and trained < whole
-    return words["of_which_trained"].format(trained=_large(trained)) if few else ""
+    if not isinstance(trained, int) or not isinstance(whole, int) or trained >= whole:
+        return ""
+    return words["of_which_trained"].format(trained=_large(trained))
 
 
 def _skipped(metrics: Sequence[Mapping[str, Any]], words: Words) -> str:

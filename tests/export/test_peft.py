@@ -33,9 +33,9 @@ KINDS: dict[str, tuple[Callable[[], Any], str, set[str]]] = {
     "bert": (
         lambda: theirs.bert("BertForMaskedLM", max_position_embeddings=16),
         "masked",
-        {"query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"},
+        {"query", "key", "value", "intermediate.dense", "output.dense"},
     ),
-    "t5": (theirs.t5, "span", {"q", "k", "v", "o", "wi", "wo"}),
+    "t5": (lambda: theirs.t5(num_decoder_layers=2), "span", {"q", "k", "v", "o", "wi", "wo"}),
     "modernbert": (lambda: theirs.modernbert(max_position_embeddings=16), "masked", {"Wqkv", "Wo", "Wi"}),
 }
 
@@ -62,9 +62,8 @@ def test_peft_says_the_same(kind: str, texts: Path, tmp_path: Path) -> None:
     run, source = learned(kind, texts, tmp_path)
     figures = run.export("peft")
     folder = run.folder / "export" / "peft"
-    assert (
-        all(difference < 1e-9 for difference in figures["logits"]["float64"].values()) or kind == "modernbert"
-    )
+    # ours are merged, and so rounded to float32 once
+    assert all(difference < 2e-6 for difference in figures["logits"]["float64"].values())
     grown = kind == "t5"
     assert figures["base"] == ("base" if grown else str(source))
     assert (folder / "base").exists() is grown
@@ -74,7 +73,9 @@ def test_peft_says_the_same(kind: str, texts: Path, tmp_path: Path) -> None:
     base = folder / "base" if grown else source
     model = getattr(theirs.transformers, _class(kind)).from_pretrained(base)
     plain = _logits(model)
-    adapted = peft.PeftModel.from_pretrained(model, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of peft's ways with transformers
+        adapted = peft.PeftModel.from_pretrained(model, folder)
     assert float((_logits(adapted) - plain).abs().max()) > 1e-3, "the adapter is alive"
     merged = _logits(adapted.merge_and_unload())
     whole = run.export("hf", tmp_path / "whole")["folder"]

@@ -127,13 +127,13 @@ class _Writing:
 
     def __init__(self, folder: Path, plan: TokenPlan, tokenizer: Tokenizer) -> None:
         self._folder, self._plan, self._tokenizer = folder, plan, tokenizer
+        self._format = _format(plan.columns)
         self._writers = [
             ShardWriter(folder / s, tokenizer.hash, tokenizer.size, plan.columns, plan.labels) for s in SPLITS
         ]
         self._found = Measured(splits=(Counts(),) * len(SPLITS))
         self._numbers = {label: number for number, label in enumerate(plan.labels)}
         self._scripts = Scripts()
-        self._format = _format(plan.columns)
 
     @property
     def documents(self) -> int:

@@ -209,8 +209,7 @@ class Network(nn.Module, ABC):
     def layers_above(self) -> dict[str, int]:
         """Of every parameter, how many layers stand between it and the loss, the heads counted as one: 0 for
         heads and the last norm, 1 for the last block, one more than there are blocks for the embedding. What
-        stands between two stacks of blocks goes with the block below it. Empty for networks that are not made
-        of blocks."""
+        stands between two stacks of blocks goes with the block below it."""
         begins, total = _stacks(self)
         found, level = {}, 0
         for name, _ in self.named_parameters():
@@ -221,7 +220,7 @@ class Network(nn.Module, ABC):
                 level = max(level, found[name])
             else:
                 found[name] = level if level < total else total + 1
-        return {name: total + 1 - level for name, level in found.items()} if total else {}
+        return {name: total + 1 - level for name, level in found.items()}
 
     def undecayed(self) -> Sequence[str]:
         """Names of parameters that weight decay leaves alone: all that are not matrices, and embeddings."""

@@ -62,15 +62,14 @@ def tune(network: Network, settings: TuneSettings, seed: int) -> None:
     """Make a network, which has its first values, ready to be trained so.
 
     Raises:
-        ConfigError: the network has no such layers, no head of its own, or no layers that could learn at
-            different rates.
+        ConfigError: the network has no such layers, or no head of its own.
     """
     if settings.only == "lora":
         put_on(network, settings.lora, seed)
     if settings.only != "all":
         _freeze(network, settings.only)
     if settings.decay != 1.0:
-        network.shares = _shares(network, settings.decay)
+        network.shares = {name: settings.decay**above for name, above in network.layers_above().items()}
 
 
 def put_on(network: Network, lora: LoraSettings, seed: int = 0) -> None:
@@ -94,16 +93,6 @@ def _freeze(network: Network, only: str) -> None:
             'tune.only = "heads": this model has no head with weights of its own: that of `tokens` is the '
             'embedding, turned around (model.tied). Set tune.only = "lora" or "all".'
         )
-
-
-def _shares(network: Network, decay: float) -> dict[str, float]:
-    above = network.layers_above()
-    if not above:
-        raise ConfigError(
-            f"tune.decay = {decay}: this model is not made of blocks one above the other, which could learn "
-            "at different rates. Leave it out."
-        )
-    return {name: decay**layers for name, layers in above.items()}
 
 
 def trained_numbers(network: Network) -> int:
