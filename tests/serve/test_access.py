@@ -29,7 +29,7 @@ def test_nobody_else_is_listened_to_without_a_key(runs: dict[str, Run], host: st
     """Trap 75."""
     if host:
         with pytest.raises(ConfigError, match=r"others can reach this address.*--key-file"):
-            serve([runs["gru"].folder], ServeSettings(host=host))
+            Server([runs["gru"].folder], ServeSettings(host=host, port=0)).socket.close()
     assert not is_loopback(host)
     assert is_loopback("127.0.0.1") and is_loopback("::1") and is_loopback("localhost")
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from telos.evaluate.texts import Judge, text_of
+from telos.evaluate.texts import Judge, TextSettings, text_of
 from telos.run import Run
 from tests.generate.oracle import next_logits
 from tests.serve.world import KINDS, refused
@@ -72,6 +72,15 @@ def test_alternatives_are_the_likeliest(http: httpx.Client, runs: dict[str, Run]
             assert all(other["logprob"] == pytest.approx(-token["nats"], abs=1e-3) for other in same)
             assert same or chances[-1] >= -token["nats"] - 1e-3
     assert all(token["top"] == [] for each in score(http, name) for token in each["tokens"])
+
+
+def test_a_long_text_lets_others_have_their_turn(runs: dict[str, Run]) -> None:
+    """Trap 76: each of its tokens takes a pass, and a model has one thread."""
+    run = runs["encoder"]
+    judge = Judge(run.network, run.recipe.objective, run.tokenizer, TextSettings(batch=8), window=48)
+    text = text_of("x y " * 200, run.tokenizer)
+    with run.network.at_rest():
+        assert len(list(judge.token_steps(text))) >= len(text.ids) // 8
 
 
 def test_an_empty_text_has_nothing_to_score(http: httpx.Client) -> None:

@@ -14,7 +14,7 @@ pieces of a rare word give each other away.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -172,13 +172,25 @@ class Judge:
 
     def by_token(self, text: Text, likely: int = 0) -> TokenScores:
         """−log q of a text, divided among its tokens; and the `likely` most probable ones in each place."""
+        with self.network.at_rest():
+            steps = self.token_steps(text, likely)
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    found: TokenScores = end.value
+                    return found
+
+    def token_steps(self, text: Text, likely: int = 0) -> Generator[None, None, TokenScores]:
+        """`by_token`, a run of the model at a time, for whoever does other things in between; the network is
+        at rest then (`Network.at_rest`)."""
         device = next(self.network.parameters()).device
         found = TokenScores(self.kind, np.full(len(text.ids), np.nan), [[] for _ in text.ids])
         questions, likely = self._questions([text]), 0 if self.kind == "bound" else likely
-        with self.network.at_rest():
-            while block := list(islice(questions, _BLOCK * self.settings.batch)):
-                for group in self._batches(block):
-                    self._tell(collate([[q.example] for q in group]).to(device), group, likely, found)
+        while block := list(islice(questions, _BLOCK * self.settings.batch)):
+            for group in self._batches(block):
+                yield
+                self._tell(collate([[q.example] for q in group]).to(device), group, likely, found)
         return found
 
     def _tell(self, batch: Batch, group: list[_Question], likely: int, found: TokenScores) -> None:

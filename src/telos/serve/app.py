@@ -173,7 +173,9 @@ def _writing(app: FastAPI, desk: _Desk) -> None:
     async def translate(asked: TranslateRequest, request: Request) -> Response:
         model, texts = desk.model(asked.model, "translate"), desk.texts(asked.input, asked.n)
         await desk.read(model, texts)
-        found = await desk.done(model, model.once(tasks.translated, texts, asked.n, asked.beam), request)
+        found = await desk.done(
+            model, model.task_steps(tasks.translated, texts, asked.n, asked.beam), request
+        )
         return _list(model, [{"index": i, "translations": each} for i, each in enumerate(found)])
 
 
@@ -202,7 +204,7 @@ def _judging(app: FastAPI, desk: _Desk) -> None:
     async def classify(asked: ClassifyRequest, request: Request) -> Response:
         model, texts = desk.model(asked.model, "classify"), desk.texts(asked.input)
         await desk.read(model, texts)
-        found = await desk.done(model, model.once(tasks.classified, texts, asked.threshold), request)
+        found = await desk.done(model, model.task_steps(tasks.classified, texts, asked.threshold), request)
         return _list(model, [{"index": i, **each} for i, each in enumerate(found)])
 
 

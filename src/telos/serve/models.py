@@ -1,7 +1,7 @@
 """A run that is served: what it can do, and how what is asked becomes work for its thread."""
 
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ import numpy as np
 
 from telos.batch import Piece
 from telos.config import override, read
-from telos.errors import ConfigError
+from telos.errors import ConfigError, DataError
 from telos.evaluate.probe import features
-from telos.evaluate.texts import Judge, kinds_of, text_of
+from telos.evaluate.texts import Judge, TextSettings, kinds_of, text_of
 from telos.generate._base import begin
 from telos.generate._rows import Asked, Gap, OnText, Row
 from telos.generate._settings import GenerateSettings
@@ -30,6 +30,8 @@ __all__ = ["Served"]
 
 Steps = Generator[None, None, Any]
 """What a model's thread does a step at a time, and at last the answer."""
+TOGETHER = 8
+"""Texts in a step of what is not written token by token: others who wait get their turn after it."""
 DOING = {
     "complete": "write",
     "infill": "fill gaps",
@@ -192,19 +194,29 @@ class Served:
         return found
 
     def score_steps(self, texts: Sequence[str], top: int) -> Steps:
-        """A text in each step; at last, what all are worth."""
-        found = []
+        """A run of the network in each step; at last, what all texts are worth."""
+        told = []
         for text in texts:
             with self._lock:
                 given = text_of(text, self.run.tokenizer)
-            found.append(scored(text, given, self._judge.by_token(given, top), self.run.tokenizer))
-            yield
-        return found
+            found = yield from self._judge.token_steps(given, top)
+            told.append(scored(text, given, found, self.run.tokenizer))
+        return told
 
-    def once(self, work: Any, *given: Any) -> Steps:
-        """All in one step."""
-        yield
-        return work(self.run, *given)
+    def task_steps(self, work: Callable[..., list[Any]], texts: Sequence[str], *given: Any) -> Steps:
+        """What `work(run, texts, …)` says of each text, a few texts in each step.
+
+        Raises:
+            DataError: of a text that comes later, which one it counts from is said.
+        """
+        found: list[Any] = []
+        for start in range(0, len(texts), TOGETHER):
+            yield
+            try:
+                found += work(self.run, texts[start : start + TOGETHER], *given)
+            except DataError as error:
+                raise DataError(f"counted from text {start + 1}: {error}" if start else str(error)) from None
+        return found
 
     @cached_property
     def _judge(self) -> Judge:
@@ -213,6 +225,7 @@ class Served:
             run.network,
             run.recipe.objective,
             run.tokenizer,
+            TextSettings(batch=TOGETHER),
             window=self.window,
             gives=run.recipe.model.gives,
         )
