@@ -622,6 +622,7 @@ def test_a_key_is_asked_for_and_not_kept_on_the_disk(browser: Browser, server: S
 def test_without_its_key_the_page_can_try_again(browser: Browser, server: StandIn) -> None:
     server.key = "open sesame"
     with opened(browser, server.address, refusals=True) as page:
+        expect(page.locator("dialog")).to_be_visible()
         page.keyboard.press("Escape")
         expect(page.locator(".notice")).to_contain_text("Without its key the server says nothing.")
         server.key = ""

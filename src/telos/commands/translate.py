@@ -1,6 +1,5 @@
 """`telos translate`: texts through a model that was trained on pairs."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -98,18 +97,15 @@ def _line(text: str) -> str:
 
 
 def _lines(path: Path | None) -> list[str]:
-    """The lines of a file, or of standard input; each is a text, an empty one too."""
+    """The texts of a file, or of standard input: a line each; an empty one is a text, too."""
+    from telos.generate._prompts import read_prompts
+
     assert path is not None
-    try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path}:{line}: not UTF-8. Convert it: iconv -f ENCODING -t UTF-8 OLD > NEW"
-        ) from None
-    lines = text.split("\n")
-    return [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
+    found = list(read_prompts(path))
+    texts = [each for each in found if isinstance(each, str)]
+    if len(texts) < len(found):
+        raise DataError(f"{path}: gaps are filled by telos generate; here each line is a text.")
+    return texts
 
 
 def _measure(
