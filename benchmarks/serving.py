@@ -5,7 +5,9 @@
 A server is started as a process, `telos serve`, once with rows that share runs of the network and once with
 `batch=1`, which serves one request after the other; both are asked in turn. Each client is a connection that
 asks for a streamed completion, reads it to its end, and asks for the next. Told are requests and tokens a
-second, and the 50th and 99th percentile of the time to the first piece of text and to the last.
+second, and the 50th and 99th percentile of the time to the first piece of text and to the last; and, where
+the system tells, the processor's time that the server took for a thousand tokens, which what else runs on the
+machine disturbs less.
 
 The soak asks `--soak` requests of 32 clients, each one of 64 kinds: a prompt and a seed of its own, whose
 text the run has said before, alone and without a server. Every answer is compared with it: an answer that
@@ -41,6 +43,21 @@ PROMPTS = ("def ", "import os\n", "class A:\n    ", "# The ", "return ", "for i 
 WAYS = {"together": "batch=32", "one_at_a_time": "batch=1"}
 
 
+class Served(NamedTuple):
+    """A server: where it listens, and the number of its process."""
+
+    address: str
+    process: int
+
+    def processor_seconds(self) -> float:
+        """That its process has taken, all threads together; 0 where the system does not tell."""
+        path = Path(f"/proc/{self.process}/stat")
+        if not path.exists():
+            return 0.0
+        ticks = path.read_text().rpartition(")")[2].split()[11:13]
+        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
 class Asked(NamedTuple):
     """A request: what it asks and what it must get."""
 
@@ -69,9 +86,9 @@ def main() -> None:
     about.pop("peers", None)
     result = {**about, "settings": _settings(chosen), "model": _model(run)}
     with _server(run, WAYS["together"]) as together, _server(run, WAYS["one_at_a_time"]) as alone:
-        addresses = {"together": together, "one_at_a_time": alone}
-        result["load_test"] = _loads(run, addresses, chosen)
-        result["soak"] = asyncio.run(_soak(run, together, chosen))
+        servers = {"together": together, "one_at_a_time": alone}
+        result["load_test"] = _loads(run, servers, chosen)
+        result["soak"] = asyncio.run(_soak(run, together.address, chosen))
     result["load_after"] = load()
     path = HERE / "results" / f"serving-{date.today()}.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -79,8 +96,8 @@ def main() -> None:
 
 
 @contextmanager
-def _server(run: Path, setting: str) -> Iterator[str]:
-    """The address of a server of its own, which ends as a user would end it."""
+def _server(run: Path, setting: str) -> Iterator[Served]:
+    """A server of its own, which ends as a user would end it."""
     command = [sys.executable, "-m", "telos", "serve", str(run), "--port", "0", "--set", setting]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -89,7 +106,7 @@ def _server(run: Path, setting: str) -> Iterator[str]:
         found = re.search(r"Serving at (\S+) ", line)
         if found is None:
             raise SystemExit(line + process.stderr.read())
-        yield found[1]
+        yield Served(found[1], process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
@@ -98,18 +115,19 @@ def _server(run: Path, setting: str) -> Iterator[str]:
 # ---- load
 
 
-def _loads(run: Path, addresses: dict[str, str], chosen: argparse.Namespace) -> dict[str, Any]:
+def _loads(run: Path, servers: dict[str, Served], chosen: argparse.Namespace) -> dict[str, Any]:
     """For each number of clients, each way in turn, several rounds."""
     found: dict[str, Any] = {}
     for clients in chosen.clients:
-        answers: dict[str, list[Answered]] = {way: [] for way in addresses}
-        seconds = dict.fromkeys(addresses, 0.0)
+        answers: dict[str, list[Answered]] = {way: [] for way in servers}
+        seconds, processor = dict.fromkeys(servers, 0.0), dict.fromkeys(servers, 0.0)
         for round in range(chosen.rounds):
-            for way, address in addresses.items():
-                begun = time.perf_counter()
-                answers[way] += asyncio.run(_load(run.name, address, clients, chosen, round))
+            for way, server in servers.items():
+                begun, taken = time.perf_counter(), server.processor_seconds()
+                answers[way] += asyncio.run(_load(run.name, server.address, clients, chosen, round))
                 seconds[way] += time.perf_counter() - begun
-        found[str(clients)] = {way: _figures(answers[way], seconds[way]) for way in addresses}
+                processor[way] += server.processor_seconds() - taken
+        found[str(clients)] = {way: _figures(answers[way], seconds[way], processor[way]) for way in servers}
         for way, row in found[str(clients)].items():
             print(f"{clients:3} clients  {way:14}", json.dumps(row), flush=True)
     return found
@@ -134,13 +152,15 @@ async def _load(
     return answers
 
 
-def _figures(answers: Sequence[Answered], seconds: float) -> dict[str, Any]:
+def _figures(answers: Sequence[Answered], seconds: float, processor: float) -> dict[str, Any]:
     good = [answer for answer in answers if not answer.error]
+    tokens = sum(answer.tokens for answer in good)
     figures = {
         "requests": len(answers),
         "errors": len(answers) - len(good),
         "requests_per_second": round(len(good) / seconds, 2),
-        "tokens_per_second": round(sum(answer.tokens for answer in good) / seconds, 1),
+        "tokens_per_second": round(tokens / seconds, 1),
+        "processor_seconds_per_1000_tokens": round(1000 * processor / max(tokens, 1), 2),
     }
     for name in ("first", "last"):
         times = [getattr(answer, name) for answer in good]
