@@ -361,7 +361,7 @@ def test_a_run_of_adapters_goes_on_and_keeps_to_its_settings(first: Run, texts: 
 
 @pytest.mark.parametrize("only", ["heads", "lora"])
 def test_classes_from_a_model_that_stays_as_it_is(first: Run, only: str, tmp_path: Path) -> None:
-    """Its head begins anew and learns; of the rest nothing moves but adapters. It is opened with that head."""
+    """Its head begins anew and learns; of the rest nothing moves but adapters. So it is opened."""
     file = write_labelled(tmp_path / "labels.csv", labelled(60, 2), ("text", "label"))
     given = [f"model.from={first.folder}", *SHRUNK, "name=judge", f"tune.only={only}", "train.budget.steps=8"]
     objective = "objective={name='classify', read='causal'}"
