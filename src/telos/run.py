@@ -59,6 +59,10 @@ SKIPPED = (
 )
 ANSWERED = 1000
 """Held-out texts that are answered after training, at most."""
+NEVER_LEARNED = (
+    "Their rows of the embedding are not trained, so what needs these tokens is hardly learned. Train all "
+    'weights, tune.only = "all", or take an objective without them.'
+)
 VALIDATED = 100_000
 """Tokens that an evaluation on the way scores, about: always the same ones."""
 
@@ -212,10 +216,20 @@ def _networks(recipe: Recipe, tokenizer: Tokenizer, display: Display) -> dict[st
         coverage = start_from_vectors(main, tokenizer, recipe.model.vectors)
         display.say(f"{coverage.found:,} of {coverage.words:,} words start from {recipe.model.vectors.name}")
     tune(main, recipe.tune, recipe.seed)
+    if recipe.tune.only != "all" and (new := _new_specials(recipe)):
+        display.say(f"Warning: the model does not know {', '.join(new)}. {NEVER_LEARNED}")
     partners = recipe.objective.partners()
     found = {"main": main, **{name: _partner(name, p, recipe, tokenizer) for name, p in partners.items()}}
     recipe.objective.bind(found)
     return found
+
+
+def _new_specials(recipe: Recipe) -> list[str]:
+    """Special tokens of the objective that the vocabulary which came with the model has not got."""
+    path = recipe.tokenizer.path
+    assert path is not None, "the vocabulary comes with the model"
+    there = Tokenizer.load(path, played=recipe.tokenizer.special)
+    return [token for token in recipe.objective.specials() if not there.has_special(token)]
 
 
 def _begun(model: Model, sizes: Sizes, seed: int, tokenizer: Tokenizer, display: Display) -> Network:

@@ -329,10 +329,14 @@ class Tokenizer:
             ConfigError: the vocabulary has no such special token.
         """
         id = self._inner.token_to_id(self.text_of(name))
-        if id is None or id not in self.special_ids:
+        if id is None or not self.has_special(name):
             names = ", ".join(sorted(str(self._inner.id_to_token(i)) for i in self.special_ids))
             raise ConfigError(f"the vocabulary has no special token {_literal(name)!r}; it has {names}.")
         return id
+
+    def has_special(self, name: str) -> bool:
+        """Whether the vocabulary has a special token of that name."""
+        return self._inner.token_to_id(self.text_of(name)) in self.special_ids
 
     def text_of(self, name: str) -> str:
         """How the vocabulary's file writes a special token: `<|end|>`, or what plays its part there."""

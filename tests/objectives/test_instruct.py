@@ -17,6 +17,7 @@ from telos.turns import Turn
 from tests.contract import world
 from tests.objectives.world import Pieces
 from tests.small import NARROW, SHRUNK, write_talks
+from tests.test_origin import Heard
 
 TALK = [Turn("user", "the cat"), Turn("assistant", "sat"), Turn("user", "on"), Turn("assistant", "the mat")]
 
@@ -180,6 +181,21 @@ def test_messages_under_another_objective_are_plain_paragraphs(talks: Path, tmp_
     run = fit(load_recipe(talks, ["data.text_key=messages", *SMALL]), tmp_path, device="cpu")
     shards = run.shards("train")
     assert run.tokenizer.decode(shards.document(0)).startswith("Be brief.\n\nWhat is ")
+
+
+def test_tokens_that_adapters_cannot_learn_are_warned_of(finished: Run, talks: Path, tmp_path: Path) -> None:
+    """ChatML's two, where the model began without them; and not where it knows them."""
+    plain = ["objective={name='instruct', format='plain'}", "data.text_key=messages", *SMALL, "name=plain"]
+    without = fit(load_recipe(talks, plain), tmp_path, device="cpu")
+    heard = {}
+    for source in (without, finished):
+        heard[source] = Heard()
+        small = [change for change in SMALL if not change.startswith(("model.", "tokenizer."))]
+        given = [*small, "objective=instruct", "data.text_key=messages", "tune.only=lora"]
+        given += [f"model.from={source.folder}", f"name=on-{source.folder.name}"]
+        fit(load_recipe(talks, given), tmp_path, device="cpu", display=heard[source])
+    warned = [[line for line in each.said if "Warning" in line] for each in heard.values()]
+    assert len(warned[0]) == 1 and "does not know <|im_start|>, <|im_end|>" in warned[0][0] and not warned[1]
 
 
 def test_two_frames_around_the_same_text_are_refused(talks: Path, tmp_path: Path) -> None:

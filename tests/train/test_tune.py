@@ -23,7 +23,7 @@ from telos.train import compiled as compiled_blocks
 from telos.train.loop import Trainer
 from telos.train.tune import TuneSettings, trained_numbers, tune
 from tests.contract import world
-from tests.small import NARROW, SHRUNK, last_weights, write_texts
+from tests.small import NARROW, SHRUNK, labelled, last_weights, write_labelled, write_texts
 from tests.train import tiny
 
 LORA = {"only": "lora", "lora": {"rank": 2}}
@@ -357,6 +357,22 @@ def test_a_run_of_adapters_goes_on_and_keeps_to_its_settings(first: Run, texts: 
     assert one.recipe.train.budget == two.recipe.train.budget
     with pytest.raises(ConfigError, match=r"tune\.lora\.rank"):
         fit(load_recipe(texts, [*given, "tune.lora.rank=3"]), tmp_path / "a", device="cpu")
+
+
+@pytest.mark.parametrize("only", ["heads", "lora"])
+def test_classes_from_a_model_that_stays_as_it_is(first: Run, only: str, tmp_path: Path) -> None:
+    """Its head begins anew and learns; of the rest nothing moves but adapters. So it is opened."""
+    file = write_labelled(tmp_path / "labels.csv", labelled(60, 2), ("text", "label"))
+    given = [f"model.from={first.folder}", *SHRUNK, "name=judge", f"tune.only={only}", "train.budget.steps=8"]
+    objective = "objective={name='classify', read='causal'}"
+    run = fit(load_recipe(file, [*given, objective, "train.optimizer.rate=0.05"]), tmp_path, device="cpu")
+    saved, base = last_weights(run), first.network.state_dict()
+    body = {name for name in saved if not name.startswith("heads.") and not name.endswith(NEW)}
+    assert body and all(torch.equal(saved[name], base[name]) for name in body)
+    learned = sum(t.numel() for n, t in saved.items() if n not in body)
+    assert run.figures()["machine"]["trained"] == learned
+    assert float(saved["heads.label.bias"].abs().max()) > 0
+    assert open_run(run.folder, "cpu").network.heads.keys() == {"label"}
 
 
 def test_a_second_model_that_learns_beside_it_is_refused(first: Run) -> None:

@@ -50,40 +50,56 @@ def translate(
     """
     from telos.tasks import translation
 
-    if [bool(texts), bool(file), bool(split)].count(True) != 1:
-        raise ConfigError(
-            "Give texts to translate, or a file of them (--file), or a split to measure (--split)."
-        )
-    if (reference or split) and best > 1:
-        raise ConfigError("figures are of the best translation of each text; leave --best out.")
-    if against and not reference:
-        raise ConfigError("--against compares with --reference: give that too.")
+    asked = [bool(texts), bool(file), bool(split)]
+    _check(asked, figures=bool(reference or split), best=best, against=against, reference=reference)
     if source and not split:
         raise ConfigError("--source is a part of a split: give --split too.")
-    opened = run_at(run, device)
+    opened, given = run_at(run, device), settings or []
     if split:
-        figures = translation.evaluate(opened, split, source=source, overrides=settings or ()).table()
+        figures = translation.evaluate(opened, split, source=source, overrides=given).table()
         printed(figures, "\n".join(quality_lines(figures)), as_json)
         return
     sources = list(texts or _lines(file))
     if attention:
-        translation.picture(opened, sources, attention, overrides=settings or ())
-    found: list[list[Any]] = []
-    for at in range(0, len(sources), BATCH):
-        part = translation.translate(opened, sources[at : at + BATCH], n=best, overrides=settings or ())
-        found += part
-        if not (out or reference or as_json):
-            print("\n".join(line for own in part for line in _said(own, best)), flush=True)
+        translation.picture(opened, sources, attention, overrides=given)
+    found = _translated(opened, sources, best, given, aloud=not (out or reference or as_json))
     if out:
         out.write_text("".join(f"{_line(own[0].text)}\n" for own in found), encoding="utf-8")
     if reference:
-        _measure(sources, found, reference, against, device, settings or (), as_json)
+        _measure(sources, found, reference, against, device, given, as_json)
     elif as_json:
-        table = [
-            {"text": text, "translations": [each.table() for each in own]}
-            for text, own in zip(sources, found, strict=True)
-        ]
+        several = zip(sources, found, strict=True)
+        table = [{"text": text, "translations": [each.table() for each in own]} for text, own in several]
         printed(table, "", as_json)
+
+
+def _check(
+    asked: Sequence[bool], *, figures: bool, best: int, against: Path | None, reference: Path | None
+) -> None:
+    """Options that contradict each other."""
+    if list(asked).count(True) != 1:
+        raise ConfigError(
+            "Give texts to translate, or a file of them (--file), or a split to measure (--split)."
+        )
+    if figures and best > 1:
+        raise ConfigError("figures are of the best translation of each text; leave --best out.")
+    if against and not reference:
+        raise ConfigError("--against compares with --reference: give that too.")
+
+
+def _translated(
+    run: Any, sources: Sequence[str], best: int, settings: Sequence[str], *, aloud: bool
+) -> list[list[Any]]:
+    """The translations of each text, printed as they come if `aloud`."""
+    from telos.tasks.translation import translate as translated
+
+    found: list[list[Any]] = []
+    for at in range(0, len(sources), BATCH):
+        part = translated(run, sources[at : at + BATCH], n=best, overrides=settings)
+        found += part
+        if aloud:
+            print("\n".join(line for own in part for line in _said(own, best)), flush=True)
+    return found
 
 
 def _said(own: Sequence[Any], best: int) -> list[str]:

@@ -258,7 +258,8 @@ def _answered(
         logits = ours_say(ours, asked._replace(ids=torch.tensor(said)), architecture)
         said.append(int(logits[-1].argmax()))
     assert asked.source is not None
-    written = theirs.generate(asked.source[None], max_new_tokens=length, do_sample=False)
+    # without its cache, which breaks where the decoder is deeper than the encoder
+    written = theirs.generate(asked.source[None], max_new_tokens=length, do_sample=False, use_cache=False)
     return said[1:], written[0, 1:].tolist()
 
 
