@@ -90,7 +90,7 @@ def main() -> None:
         result["load_test"] = _loads(run, servers, chosen)
         result["soak"] = asyncio.run(_soak(run, together.address, chosen))
     result["load_after"] = load()
-    path = HERE / "results" / f"serving-{date.today()}.json"
+    path = chosen.out or HERE / "results" / f"serving-{date.today()}.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(path.name)
 
@@ -292,6 +292,7 @@ def _chosen() -> argparse.Namespace:
     parser.add_argument("--soak", type=int, default=10_000, help="requests")
     parser.add_argument("--soak-tokens", type=int, default=16)
     parser.add_argument("--quick", action="store_true", help="a tiny model, to see that everything runs")
+    parser.add_argument("--out", type=Path, help="the file to write; by default results/serving-DATE.json")
     return parser.parse_args()
 
 
