@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from telos.objectives.classify import Classify
 from telos.recipe import Recipe
 from telos.run import Run, fit
 from telos.tokenizer import TokenizerSettings
+from telos.train.trial import widened
 from tests.contract import world
 from tests.objectives.world import characters
 from tests.small import NARROW, SHRUNK, labelled, last_weights, write_labelled
@@ -121,6 +123,18 @@ def test_a_text_without_a_class_is_not_asked_about_and_a_strange_one_is_told() -
         drawn(sorted_into(), piece(label="positve"))
     with pytest.raises(DataError, match="prepared without it"):
         drawn(sorted_into(), replace(piece(), columns={}))
+
+
+def test_rows_to_measure_memory_by_are_asked_as_often() -> None:
+    """Each copy of a text is a question of its own, of as many places as fit."""
+    batch = collate([[row] for row in drawn(sorted_into(pool="mean"), piece("cat"), piece("on"))])
+    plan: Any = SimpleNamespace(window=16, settings=SimpleNamespace(carry=False), packed=True)
+    (asked,) = widened(batch, 5, plan).asks
+    states = torch.arange(5 * 16, dtype=torch.float32)[:, None]
+    found = gathered(states, asked)[asked.weight > 0, 0].tolist()
+    first = [base + mean for base in range(0, 80, 32) for start in (0, 8) for mean in (start + 2.0,)]
+    second = [base + 16 + mean for base in range(0, 64, 32) for mean in (1.5, 9.5)]
+    assert sorted(value for value in found if value) == sorted(first + second)
 
 
 # ---- names
