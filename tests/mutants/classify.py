@@ -76,15 +76,12 @@ def frequent_classes_weigh_more(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{OBJECTIVE}test_the_mean_by_hand_however_rows_are_packed")
 def the_first_place_stands_for_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sum is divided by the places of the whole batch."""
     from telos import batch
 
-    plain = batch.gathered
+    def first(hidden: Any, asked: Any, part: slice = slice(None)) -> Any:
+        return hidden.index_select(0, asked.at)[: len(asked.target)][part]
 
-    def diluted(hidden: Any, asked: Any, part: slice = slice(None)) -> Any:
-        return plain(hidden, asked, part) * len(asked.target) / len(asked.at)
-
-    monkeypatch.setattr(batch, "gathered", diluted)
+    monkeypatch.setattr(batch, "gathered", first)
 
 
 @mutant(kills=f"{OBJECTIVE}test_what_is_said_of_a_text_does_not_hang_on_others[decoder-mean]", trap=23)

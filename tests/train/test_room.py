@@ -22,7 +22,7 @@ from telos.train import room
 from telos.train.room import Room, check_size, settle
 from telos.train.trial import Held, held, most_held, widened
 from tests.contract import world
-from tests.small import NARROW, SHRUNK, last_weights, write_texts
+from tests.small import NARROW, SHRUNK, labelled, last_weights, write_texts
 from tests.train import tiny
 
 CPU = torch.device("cpu")
@@ -252,6 +252,16 @@ def recipe_of(objective: str, model: str, texts: Path, *changes: str) -> Recipe:
     return read(Recipe, override(table, [*sizes, *changes]))
 
 
+def texts_for(objective: str, folder: Path) -> Path:
+    """Texts, with classes and targets where the objective reads such."""
+    if not {"label", "target"} & {*world.make_objective(objective).columns()}:
+        return write_texts(folder / "texts", 30)
+    rows = ({"text": text, "label": label, "target": f"{label} film"} for text, label in labelled(30))
+    path = folder / "texts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
 WHOLE = [
     (name, models_that_fit(world.make_objective(name))[0]) for name in names(objectives) if name != "distil"
 ] + [("causal", "state_space"), ("causal", "gru")]
@@ -275,7 +285,7 @@ def test_a_run_that_chose_is_the_run_that_was_told(
 ) -> None:
     """Every objective, with its partners and sides: what is chosen is noted, kept when the run is gone on
     with, whatever memory there is then, and the trial leaves no trace in the weights."""
-    texts = write_texts(tmp_path / "texts", 30)
+    texts = texts_for(name, tmp_path)
     still = "train.schedule={kind='constant', warmup=1.0}"
     auto = "train.compute.micro_batch=auto"
     with monkeypatch.context() as patch:

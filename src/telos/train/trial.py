@@ -224,9 +224,9 @@ def _repeated(ask: Asked, shape: tuple[int, int], rows: int, window: int) -> Ask
     inside = ((row < rows) & (place < window)).flatten()
     at = (row * window + place).flatten()[inside]
     if ask.of is not None:
-        times = row.shape[0] * row.shape[1]
-        first = len(ask.target) * torch.arange(times).view(*row.shape[:2], 1)
-        of = (ask.of + first).flatten()[inside]
+        times, questions = row.shape[0] * row.shape[1], len(ask.target)
+        first = questions * torch.arange(times).view(*row.shape[:2], 1)
+        of = torch.where(ask.of < questions, ask.of + first, questions * times).flatten()[inside]
         return replace(ask, at=at, of=of, target=ask.target.repeat(times), weight=ask.weight.repeat(times))
     copy = torch.arange(len(ask.at)).expand_as(row).flatten()[inside]
     return replace(ask, at=at, target=ask.target[copy], weight=ask.weight[copy])
