@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from telos.generate import _draw
@@ -30,6 +30,7 @@ def shares_of(logits: list[float], settings: GenerateSettings) -> list[float]:
     top_p=st.sampled_from([0.05, 0.3, 0.5, 0.9, 0.999, 1.0]),
     min_p=st.sampled_from([0.0, 0.01, 0.2, 0.7, 1.0]),
 )
+@example(logits=[1.0, 0.0, 1.0, 1.0], temperature=1.0, top_k=2, top_p=1.0, min_p=0.0)
 def test_cuts_equal_their_definitions(
     logits: list[float], temperature: float, top_k: int, top_p: float, min_p: float
 ) -> None:

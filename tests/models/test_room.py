@@ -37,10 +37,12 @@ def test_it_grows_as_if_put_together() -> None:
 def test_two_that_go_on_from_the_same_place_do_not_overwrite_each_other() -> None:
     """Trap 23: a state can be gone on from twice, as when several texts share a beginning."""
     with torch.no_grad():
-        trunk = grown(Past(*new(1, 0)), 1, 2)
-        one, other = grown(trunk, 3, 4), grown(trunk, 5, 6)
-        assert same(trunk, 0, 1, 2) and same(one, 0, 1, 2, 3, 4) and same(other, 0, 1, 2, 5, 6)
-        assert same(grown(one, 7), 0, 1, 2, 3, 4, 7) and same(grown(trunk, 8), 0, 1, 2, 8)
+        trunk = grown(Past(*new(1, 0)), 1)
+        one = grown(trunk, 3)
+        assert trunk.room is not None and one.room is trunk.room
+        other = grown(trunk, 6)
+        assert same(trunk, 0, 1) and same(one, 0, 1, 3) and same(other, 0, 1, 6)
+        assert same(grown(one, 7), 0, 1, 3, 7) and same(grown(trunk, 8), 0, 1, 8) and same(other, 0, 1, 6)
 
 
 def test_rows_that_are_chosen_or_changed_are_not_taken_for_those_that_lie_there() -> None:

@@ -8,8 +8,8 @@
                     text where settings cut the unlikely off
 
 What is counted is a word, and in Chinese, which has no blanks between words, a character; a mark of
-punctuation is a word of its own, and so is a line end, with blank lines after it (`telos.words`). No n-gram
-goes beyond a sample. Distinct-n falls with the amount of text, and self-BLEU rises with the number of
+punctuation is a word of its own, and so is a line end, with the blank lines after it (`telos.words`). No
+n-gram goes beyond a sample. Distinct-n falls with the amount of text, and self-BLEU rises with the number of
 samples: compare sets of equal size.
 """
 

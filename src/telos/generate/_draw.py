@@ -4,7 +4,7 @@
       → what is left, scaled to a sum of 1 → the first token at which the sum of the shares, in the order of
         their ids, passes a random number
 
-All in float64. Rows have nothing to do with one another.
+Shares and their sums are in float64. Rows have nothing to do with one another.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from telos.generate._settings import DrawSettings
 
-__all__ = ["draw", "exact", "kept"]
+__all__ = ["draw", "exact", "kept", "log_totals", "where_exact"]
 
 NARROW = 8
 """Sorting only what is not cut off already pays where that is so many times less than all there is."""
@@ -20,11 +20,24 @@ NARROW = 8
 
 def exact(logits: Tensor) -> Tensor:
     """Logits in float64, on their device if it knows such numbers."""
-    return (logits.cpu() if logits.device.type == "mps" else logits).double()
+    return where_exact(logits).double()
+
+
+def where_exact(logits: Tensor) -> Tensor:
+    """Logits as they are, on a device that knows numbers in float64."""
+    return logits.cpu() if logits.device.type == "mps" else logits
+
+
+def log_totals(logits: Tensor) -> Tensor:
+    """log Σ exp of each row (B, outputs), in float64: (B,). Each exponential is as exact as the logits are,
+    and their sum is in float64; to have all in float64 would take twice as long."""
+    top = logits.amax(1, keepdim=True)
+    total = (logits - top).exp_().sum(1, dtype=torch.float64)
+    return top.squeeze(1).double() + total.log()
 
 
 def draw(logits: Tensor, settings: DrawSettings, uniform: Tensor) -> Tensor:
-    """A token for each row of logits (B, outputs) in float64, −∞ for what may not be drawn: (B,), int64.
+    """A token for each row of logits (B, outputs), −∞ for what may not be drawn: (B,), int64.
 
     Args:
         uniform: (B,), float64, a random number in [0, 1) for each row; not looked at where temperature is 0.
@@ -32,7 +45,7 @@ def draw(logits: Tensor, settings: DrawSettings, uniform: Tensor) -> Tensor:
     """
     if settings.temperature == 0:
         return logits.argmax(1)
-    weights = _weights(logits, settings)
+    weights = _weights(logits.double(), settings)
     reached = weights.cumsum(1)
     goal = (uniform * reached[:, -1]).unsqueeze(1)
     place = torch.searchsorted(reached, goal, right=True).squeeze(1)

@@ -19,7 +19,7 @@ from telos.batch import Piece
 from telos.errors import ConfigError
 from telos.find import find, names
 from telos.generate._constraint import Constraint, Matcher
-from telos.generate._draw import draw, exact
+from telos.generate._draw import draw, log_totals, where_exact
 from telos.generate._settings import GenerateSettings
 from telos.objectives._base import Objective, Prompt, after_begin
 from telos.tokenizer import Stream, Tokenizer
@@ -330,8 +330,8 @@ def held_back(text: str, stop: Sequence[str]) -> int:
 def take(rows: Sequence[Row], logits: Tensor, shut: Tensor) -> None:
     """Draw the next token of each row from its logits (rows, outputs), of which those that are true in `shut`
     may not be, and end where it says so."""
-    said = exact(logits)
-    totals = said.logsumexp(1)
+    said = where_exact(logits)
+    totals = log_totals(said)
     _note(rows, said, totals)
     open_ones = said.masked_fill(shut.to(said.device), -torch.inf)
     for places in _alike(rows):
@@ -339,7 +339,7 @@ def take(rows: Sequence[Row], logits: Tensor, shut: Tensor) -> None:
         uniform = [rows[place].uniform() for place in places]
         exactly = torch.tensor(uniform, dtype=torch.float64, device=said.device)
         drawn = draw(part, rows[places[0]].settings, exactly)
-        chances = said[places, drawn] - totals[places]
+        chances = said[places, drawn].double() - totals[places]
         for place, token, chance in zip(places, drawn.tolist(), chances.tolist(), strict=True):
             rows[place].add(token, chance)
 

@@ -31,8 +31,16 @@ class RmsNorm(nn.RMSNorm):
         if compiler.is_compiling() or not (exact and x.device.type == "cpu" and switches.on("norms")):
             plain: Tensor = functional.rms_norm(x, self.normalized_shape, self.weight, self.eps)
             return plain
+        if not torch.is_grad_enabled():  # what keeps things for gradients takes half the time of a short row
+            return _scaled(x, self.weight, self.eps)[0]
         out: Tensor = _apply(x, self.weight, self.eps)
         return out
+
+
+def _scaled(x: Tensor, weight: Tensor, eps: Any) -> tuple[Tensor, Tensor]:
+    """The layer's answer, and r."""
+    scale: Tensor = x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+    return (x * scale).mul_(weight), scale
 
 
 class _Norm(torch.autograd.Function):
@@ -40,9 +48,9 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        scale: Tensor = x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+        out, scale = _scaled(x, weight, eps)
         ctx.save_for_backward(x, weight, scale)
-        return (x * scale).mul_(weight)
+        return out
 
     @staticmethod
     @once_differentiable
