@@ -93,6 +93,38 @@ def seven_characters_pass_for_five(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMS, "wujue", FORMS["qijue"])
 
 
+@mutant(kills=f"{CONSTRAINT}::test_the_order_of_choices_says_nothing", trap=36)
+def choices_are_known_by_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.generate._constraint import Constraint, _literally
+
+    monkeypatch.setattr(Constraint, "_pattern", lambda self: _literally(self.settings.choices[0]))
+
+
+# ---- the text that comes out
+
+
+@mutant(kills=f"{LEFT_TO_RIGHT}::test_a_stop_string_across_tokens")
+def stop_strings_are_looked_for_within_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.generate._rows import Words
+
+    monkeypatch.setattr(Words, "_find", lambda self, stop, before: self.text.find(stop, before))
+
+
+@mutant(kills=f"{LEFT_TO_RIGHT}::test_stop_strings_cut_the_text_wherever_tokens_end")
+def beginnings_of_stop_strings_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telos.generate._rows.held_back", lambda text, stop: 0)
+
+
+@mutant(kills=f"{LEFT_TO_RIGHT}::test_streamed_text_is_the_decoded_text_wherever_it_is_cut[byte]", trap=51)
+def half_characters_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.tokenizer import Stream
+
+    def at_once(self: Any, token: int) -> str:
+        return str(self._tokenizer.token_bytes(token).decode("utf-8", "replace"))
+
+    monkeypatch.setattr(Stream, "add", at_once)
+
+
 # ---- draws
 
 
