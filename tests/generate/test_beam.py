@@ -125,6 +125,21 @@ def test_a_wide_beam_finds_the_best_of_all(tokenizer: Tokenizer) -> None:
     assert sample.logprob == pytest.approx(best, abs=1e-5)
 
 
+def test_special_tokens_are_never_found(tokenizer: Tokenizer) -> None:
+    """Not even where the model would say one first of all."""
+    network = network_of(MODELS["rotary"], tokenizer, WINDOW)
+    prompt = [tokenizer.begin, *tokenizer.encode("The").tolist()]
+    head: Any = network.heads["tokens"]
+    with network.at_rest():
+        hidden, _ = network.encode(_rows(torch.tensor([prompt])))
+        head.table.data[tokenizer.mask] = 10 * hidden[0, -1]
+    assert int(next_logits(network, prompt).argmax()) == tokenizer.mask
+    settings = GenerateSettings(length=4, samples=3, beam={"width": 3})
+    found = generate(network, tokenizer, ["The"], settings, window=WINDOW)
+    special = tokenizer.special_ids - {tokenizer.end}
+    assert not special & {token for sample in found for token in sample.ids}
+
+
 def test_a_beam_is_no_worse_than_greedy(tokenizer: Tokenizer) -> None:
     network = network_of(MODELS["gru"], tokenizer, WINDOW)
     greedy = generate(network, tokenizer, PROMPTS, GenerateSettings(temperature=0, length=8))

@@ -59,7 +59,7 @@ def sources_stay_where_searches_are_done(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(EncoderDecoderNetwork, "chosen", kept)
 
 
-@mutant(kills=f"{BEAM}::test_a_wide_beam_finds_the_best_of_all")
+@mutant(kills=f"{BEAM}::test_special_tokens_are_never_found")
 def special_tokens_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.generate._rows import Row
 
