@@ -7,7 +7,6 @@
 Files may be compressed, as text to learn from may be.
 """
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from telos.data.sources._base import kind_of, lines, open_bytes, plain_suffix, to_text
+from telos.data.sources._tables import quoted, tabbed
 from telos.errors import DataError
 from telos.generate._rows import Gap
 
@@ -73,7 +73,7 @@ _EXPECTED = 'A line must be a whole object such as {"prompt": "…"}, or a strin
 
 
 def _rows(file: BinaryIO, path: Path) -> Prompts:
-    rows = _cells(file, path)
+    rows = tabbed(file, path) if plain_suffix(path) == ".tsv" else quoted(file, path)
     names = next(rows, (1, list[str]()))[1]
     if "prompt" not in names:
         there = ", ".join(map(repr, names)) or "none"
@@ -82,25 +82,6 @@ def _rows(file: BinaryIO, path: Path) -> Prompts:
         if len(row) != len(names):
             raise DataError(f"{path}:{number}: {len(row)} values in {len(names)} columns. Mend the row.")
         yield _prompt(dict(zip(names, row, strict=True)), f"{path}:{number}")
-
-
-def _cells(file: BinaryIO, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the number of the line that each begins on; blank lines are none."""
-    texts = _texts(file, path)
-    if plain_suffix(path) == ".tsv":
-        yield from ((number, text.split("\t")) for number, text in texts if text)
-        return
-    rows = csv.reader((text + "\n" for _, text in texts), strict=True)
-    while True:
-        begins = rows.line_num + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(f"{path}:{begins}: not a row of CSV: {error}. Mend it.") from None
-        if row:
-            yield begins, row
 
 
 def _prompt(values: Mapping[str, Any], where: str) -> str | Gap:
@@ -115,11 +96,13 @@ def _prompt(values: Mapping[str, Any], where: str) -> str | Gap:
 
 
 def _sound(text: str, where: str) -> str:
-    """JSON can write half a character."""
+    """JSON can write half a character, and bytes of tables may be no UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{where}: the text holds a lone surrogate, which is no character.") from None
+        raise DataError(
+            f"{where}: not UTF-8: the text holds half a character. Mend the line, or convert the file."
+        ) from None
     return text
 
 
