@@ -32,6 +32,8 @@ BAD: dict[str, tuple[bytes, str]] = {
     "a.csv": (b"prompt,x\na,1\nb\n", r"a\.csv:3: 1 values in 2 columns"),
     "b.csv": (b"text\na\n", r"b\.csv:1: there is no column 'prompt'. There are: 'text'"),
     "c.csv": (b'prompt\n"a\n', r"c\.csv:2: not a row of CSV"),
+    "bytes.csv": (b"prompt\na\xff\n", r"bytes\.csv:2: .*not UTF-8"),
+    "bytes.tsv": (b"prompt\tafter\na\xff\tb\n", r"bytes\.tsv:2: .*not UTF-8"),
     "empty.csv": (b"", r"empty\.csv:1: there is no column 'prompt'"),
     "a.txt": (b"one\n\xff\xfe\n", r"a\.txt:2: not UTF-8"),
     "b.txt": (b"\xff\xfea\x00", r"b\.txt: this is UTF-16"),

@@ -100,9 +100,8 @@ def _sound(text: str, where: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise DataError(
-            f"{where}: not UTF-8: the text holds half a character. Mend the line, or convert the file."
-        ) from None
+        what = "a lone surrogate, which is no character, or bytes that are not UTF-8"
+        raise DataError(f"{where}: the text holds {what}. Mend the line, or convert the file.") from None
     return text
 
 
