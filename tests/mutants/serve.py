@@ -36,7 +36,7 @@ def what_fills_a_cache_up_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         both = stacked(first, second)
         return torch.ones_like(both) if both.dtype == torch.bool else both
 
-    monkeypatch.setattr(_past, "beside", lambda first, second: _state._mapped(seen, first, second))
+    monkeypatch.setattr(_past, "beside", lambda first, second: _state.mapped(seen, first, second))
 
 
 @mutant(kills=f"{JOINING}::test_a_cache_does_not_grow_as_rows_come_and_go")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from telos.batch import Answer, Asked, Batch, HeadSpec, Rows, gathered
 from telos.config import Lax, Member, Settings
 from telos.losses import LossSettings
-from telos.models._cache import Room
+from telos.models._cache import mapped
 from telos.models._recompute import recomputed
 
 __all__ = ["Initial", "Model", "Network", "Origin", "Sizes"]
@@ -156,7 +156,7 @@ class Network(nn.Module, ABC):
     def chosen(self, state: Any, rows: Tensor, *, same_sources: bool = False) -> Any:
         """`state` with these of its rows (n,) in place of its own, some perhaps more than once. With
         `same_sources`, each new row reads the same source as the one whose place it takes."""
-        return _rows_of(state, rows)
+        return mapped(lambda part: part.index_select(0, rows), state)
 
     def looks(self, main: Rows, source: Rows) -> Tensor | None:
         """Where each place of the main side looks in the source: (B, T, S), shares that add up to 1, means
@@ -226,21 +226,6 @@ class Network(nn.Module, ABC):
         """Names of parameters that weight decay leaves alone: all that are not matrices, and embeddings."""
         tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
         return [n for n, p in self.named_parameters() if p.ndim < 2 or id(p) in tables]
-
-
-def _rows_of(state: Any, rows: Tensor) -> Any:
-    """Rows of all tensors of a state, which have one in each place of their first dimension."""
-    if isinstance(state, Tensor):
-        return state.index_select(0, rows)
-    if isinstance(state, Room):
-        return None  # rows that were chosen lie elsewhere
-    if isinstance(state, Mapping):
-        return {name: _rows_of(part, rows) for name, part in state.items()}
-    if isinstance(state, tuple):
-        parts = [_rows_of(part, rows) for part in state]
-        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
-    assert state is None, type(state)
-    return None
 
 
 def _stacks(network: nn.Module) -> tuple[dict[str, int], int]:

@@ -1,11 +1,12 @@
 """Keys and values of earlier places, which grow by a few with each token that is written."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Past", "Room"]
+__all__ = ["Past", "Room", "mapped"]
 
 
 class Past(NamedTuple):
@@ -48,3 +49,18 @@ class Room:
         begin, self.used = self.used, self.used + keys.shape[2]
         self.keys[:, :, begin : self.used], self.values[:, :, begin : self.used] = keys, values
         return Past(self.keys[:, :, : self.used], self.values[:, :, : self.used], self)
+
+
+def mapped(change: Callable[..., Tensor], *states: Any) -> Any:
+    """States of the same build, tensor by tensor: `change` gets the tensors that stand in one place. What is
+    made lies elsewhere, so that there is no room behind it."""
+    first = states[0]
+    if isinstance(first, Tensor):
+        return change(*states)
+    if first is None or isinstance(first, Room):
+        return None
+    if isinstance(first, Mapping):
+        return {name: mapped(change, *(state[name] for state in states)) for name in first}
+    assert isinstance(first, tuple), f"a state holds {type(first).__name__}"
+    parts = [mapped(change, *each) for each in zip(*states, strict=True)]
+    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
