@@ -145,17 +145,32 @@ def test_buckets_are_those_of_hugging_face() -> None:
 # ---- the whole
 
 
+def root(number: int) -> float:
+    """The power of two nearest to its square root."""
+    return 2.0 ** round(math.log2(number) / 2)
+
+
+def kept_as_t5(network: Any) -> dict[str, Tensor]:
+    """Its weights as T5's own files have them: queries and the embedding are kept otherwise."""
+    w = dict(network.named_parameters())
+    w["embedding.weight"] = w["embedding.weight"] * root(network.model.width)
+    return {
+        label: value / root(network.model.head_width) if label.endswith("query.weight") else value
+        for label, value in w.items()
+    }
+
+
 def oracle(network: Any, source: Sequence[int], main: Sequence[int]) -> Tensor:
     """Logits (T, V) of one pair by loops over blocks, heads and places, and the weights."""
     model: EncoderDecoder = network.model
-    w = dict(network.named_parameters())
+    w = kept_as_t5(network)
     count, size = model.heads.count, model.head_width
 
     def norm(name: str, x: Tensor) -> Tensor:
         return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * w[f"{name}.weight"]
 
     def attended(name: str, x: Tensor, other: Tensor, bias: Any) -> Tensor:
-        queries = x @ w[f"{name}.queries.weight"].T
+        queries = x @ w[f"{name}.query.weight"].T
         keys, values = (other @ w[f"{name}.memory.weight"].T).split(count * size, 1)
         found = torch.zeros_like(queries)
         for head in range(count):
@@ -248,7 +263,7 @@ def theirs_of(ours: Any) -> Any:
     theirs = transformers.T5ForConditionalGeneration(config).double().eval()
     if not model.tied:  # it ties whatever it is told, and only then loads another head
         theirs.lm_head.weight = torch.nn.Parameter(torch.empty_like(theirs.shared.weight))
-    w = {key: value.detach() for key, value in ours.named_parameters()}
+    w = {key: value.detach() for key, value in kept_as_t5(ours).items()}
     with torch.no_grad():
         for key, value in theirs.named_parameters():
             value.copy_(by_their_name(key, w, model))
@@ -269,7 +284,7 @@ def by_their_name(key: str, w: dict[str, Tensor], model: EncoderDecoder) -> Tens
     if inner == ["layer_norm"]:
         return w[f"{side}.blocks.{block}.norm_{parts[layer]}.weight"]
     where, half = {
-        "q": ("queries", None),
+        "q": ("query", None),
         "k": ("memory", 0),
         "v": ("memory", 1),
         "o": ("outward", None),
@@ -542,8 +557,8 @@ def test_first_values_are_those_of_the_table(tied: bool, depth: int) -> None:
     """Trap 26: the standard deviation of every tensor, by its name; no two tensors are equal."""
     network = built("v1.1", width=64, depth=depth, heads={"count": 4, "width": 8}, tied=tied)
     spread = {
-        "embedding.weight": 1,
-        "queries.weight": 64 * 8,
+        "embedding.weight": 8**2,
+        "query.weight": 64 * 8 / root(8) ** 2,
         "memory.weight": 64,
         "attend.outward.weight": 32,
         "read.outward.weight": 32,
@@ -578,12 +593,12 @@ def test_a_tied_head_is_the_embedding_and_learns_from_both_sides_and_the_head() 
     tied = tied.double()
     weights = dict(tied.named_parameters())
     untied.load_state_dict(
-        {**weights, "heads.tokens.weight": weights["embedding.weight"] / math.sqrt(tied.model.width)}
+        {**weights, "heads.tokens.weight": weights["embedding.weight"] * root(24) / math.sqrt(24)}
     )
     batch = batch_of([(drawn(9), drawn(7, 1))])
     for network in (tied, untied):
         network(batch).sums["tokens"].backward()
-    head = untied.heads["tokens"].weight.grad / math.sqrt(tied.model.width)
+    head = untied.heads["tokens"].weight.grad * root(24) / math.sqrt(24)
     torch.testing.assert_close(tied.embedding.weight.grad, untied.embedding.weight.grad + head)
 
 
@@ -592,7 +607,7 @@ def test_what_decays() -> None:
     network = built("v1.1")
     spared = set(network.undecayed())
     assert {"embedding.weight", "encoder.bias.table.weight", "decoder.bias.table.weight"} <= spared
-    kinds = ("queries", "memory", "outward", "inward", "heads.tokens")
+    kinds = ("query", "memory", "outward", "inward", "heads.tokens")
     for label, _ in network.named_parameters():
         decays = label.removesuffix(".weight").endswith(kinds)
         assert decays is (label not in spared), label

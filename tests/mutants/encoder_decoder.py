@@ -192,7 +192,7 @@ def queries_start_like_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     right = EncoderDecoderNetwork.initial
 
     def wrong(self: Any, name: str) -> Any:
-        return Initial("normal", self.model.width**-0.5) if "queries" in name else right(self, name)
+        return Initial("normal", self.model.width**-0.5) if "query" in name else right(self, name)
 
     monkeypatch.setattr(EncoderDecoderNetwork, "initial", wrong)
 
@@ -212,7 +212,8 @@ def the_source_does_not_teach_the_embedding(monkeypatch: pytest.MonkeyPatch) -> 
     from telos.models.encoder_decoder import EncoderDecoderNetwork
 
     def wrong(self: Any, rows: Any) -> Any:
-        return self.embedding(rows.ids).detach() if self.model.tied else self.embedding(rows.ids)
+        found = self.embedding(rows.ids) * self.model.reduced
+        return found.detach() if self.model.tied else found
 
     monkeypatch.setattr(EncoderDecoderNetwork, "_embed", wrong)
 

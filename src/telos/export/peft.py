@@ -98,7 +98,7 @@ def _parts(pairs: Iterable[Pair], layers: Mapping[str, Adapted]) -> list[Part]:
         down, up = layer.down.detach().cpu(), layer.up.detach().cpu()
         rows = torch.split(up, list(pair.heights)) if pair.heights else (up,)
         for name, part in zip(pair.theirs, rows, strict=True):
-            found.append(Part(_module(name), down, part, pair.turned, every))
+            found.append(Part(_module(name), down, part / pair.times, pair.turned, every))
     assert len({part.module for part in found}) == len(found) > 0
     return found
 

@@ -4,7 +4,6 @@ The asked places are gathered before the projection, and the projection is one w
 all places never exist. Every weight of a head is used inside its `forward`.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -196,10 +195,14 @@ def untransformed(spec: HeadSpec) -> None:
 
 
 class Scaled(nn.Module):
-    """x / √width, before a tied head (Raffel et al., 2020)."""
+    """x · by, before a tied head (Raffel et al., 2020: by = 1 / √width)."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
 
     def forward(self, x: Tensor) -> Tensor:
-        return x / math.sqrt(x.shape[-1])
+        return x * self.by
 
 
 def build_heads(

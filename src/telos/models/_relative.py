@@ -8,6 +8,12 @@ of the buckets hold one distance each; the rest grow like powers, and the last h
                 half + ⌊(buckets − half) · log(n / half) / log(distance / half)⌋, at most buckets − 1
 
 with half = ⌊buckets / 2⌋. Where both directions are seen, half of all buckets is for places that come later.
+
+Logits of attention are not scaled, so queries begin as small as a scale would make them: T5 was trained by
+Adafactor, whose steps are shares of what they change. Steps of AdamW and Muon have one size for all matrices,
+far too large for such small ones. So the weights are kept as large as those of the keys, times `root(k)`
+for heads of width k, and logits are divided by that: the function is T5's to the bit, since a power of two
+takes nothing from a number.
 """
 
 import math
@@ -35,8 +41,14 @@ __all__ = [
     "backwards",
     "both_ways",
     "bucket_starts",
+    "root",
     "reading",
 ]
+
+
+def root(number: int) -> float:
+    """The power of two that is nearest to √number, by its logarithm."""
+    return 2.0 ** round(math.log2(number) / 2)
 
 
 def bucket_starts(buckets: int, distance: int) -> tuple[int, ...]:
@@ -110,7 +122,8 @@ def reading(segment: Tensor, other: Tensor, seen: Tensor) -> Reading:
 
 
 class Attend(nn.Module):
-    """Multi-head attention without a scale; the heads are as wide as they are told to be.
+    """Multi-head attention without a scale but the one that `query` is kept with, `enlarged`; the heads are
+    as wide as they are told to be.
 
     The rows of `memory` are the keys', then the values'.
     """
@@ -118,8 +131,9 @@ class Attend(nn.Module):
     def __init__(self, width: int, heads: int, head_width: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
+        self.enlarged = root(head_width)
         inner = heads * head_width
-        self.queries = nn.Linear(width, inner, bias=False)
+        self.query = nn.Linear(width, inner, bias=False)
         self.memory = nn.Linear(width, 2 * inner, bias=False)
         self.outward = nn.Linear(inner, width, bias=False)
 
@@ -131,19 +145,19 @@ class Attend(nn.Module):
     def forward(self, x: Tensor, memory: Past, mask: Tensor) -> Tensor:
         """What places `x` (B, T, width) find in `memory`; `mask` says where they look, or what is added."""
         mixed = attention(
-            self._split(self.queries(x)),
+            self._split(self.query(x)),
             memory.keys,
             memory.values,
             mask,
             dropout=self.dropout if self.training else 0.0,
-            scale=1.0,
+            scale=1 / self.enlarged,
         )
         out: Tensor = self.outward(mixed.transpose(1, 2).flatten(2))
         return out
 
     def weights(self, x: Tensor, memory: Past, mask: Tensor) -> Tensor:
         """The shares in which places `x` (B, T, width) look at those of `memory`: (B, heads, T, S)."""
-        logits = self._split(self.queries(x)) @ memory.keys.transpose(2, 3)
+        logits = self._split(self.query(x)) @ memory.keys.transpose(2, 3) / self.enlarged
         return logits.masked_fill(~mask, -torch.inf).softmax(-1)
 
     def _split(self, x: Tensor) -> Tensor:

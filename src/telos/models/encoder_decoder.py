@@ -10,8 +10,12 @@ table for all blocks of the encoder, one for all of the decoder, none where the 
 Both sides and a tied head share one embedding; before a tied head, hidden states are divided by √width.
 Without a source the decoder is alone: it looks at nothing there, and nothing is added.
 
+Two weights are kept otherwise than T5's files hold them, so that steps of one size fit all of them (see
+`_relative.py`): queries times the power of two nearest to √k, and the embedding divided by the one nearest to
+√d, by which what is looked up is multiplied again. T5's function is the same to the bit.
+
 First values, for width d, h heads of width k, feed-forward width f (Mesh TensorFlow's, whose logits of
-attention have a standard deviation of 1 without a scale):
+attention have a standard deviation of 1 without a scale), as T5 has them:
 
     embedding                          normal, 1
     queries                            normal, 1 / √(d · k)
@@ -49,6 +53,7 @@ from telos.models._relative import (
     backwards,
     both_ways,
     reading,
+    root,
 )
 from telos.models._transformer import Cache, forget, joined, remember, short
 
@@ -142,6 +147,11 @@ class EncoderDecoder(Model):
     def inner(self) -> int:
         """Of all heads together."""
         return self.heads.count * self.head_width
+
+    @property
+    def reduced(self) -> float:
+        """What the embedding is divided by where it is kept."""
+        return root(self.width)
 
     @property
     def decoder_depth(self) -> int:
@@ -243,7 +253,7 @@ class EncoderDecoderNetwork(Network):
 
         def transform(spec: HeadSpec) -> nn.Module | None:
             tied = model.tied and spec.kind == "tokens" and spec.outputs == sizes.vocabulary
-            return Scaled() if tied else None
+            return Scaled(model.reduced / model.width**0.5) if tied else None
 
         self.heads = build_heads(
             sizes.heads,
@@ -315,7 +325,7 @@ class EncoderDecoderNetwork(Network):
         return [block for block in self.decoder.blocks if isinstance(block, ReadingBlock)]
 
     def _embed(self, rows: Rows) -> Tensor:
-        x: Tensor = self.embedding(rows.ids)
+        x: Tensor = self.embedding(rows.ids) * self.model.reduced
         return dropout(x, self.model.dropout, self.training)
 
     def _type(self, rows: Rows) -> torch.dtype:
@@ -328,15 +338,15 @@ class EncoderDecoderNetwork(Network):
     def initial(self, name: str) -> Initial:
         model = self.model
         if name == "embedding.weight":
-            return Initial("normal", 1.0)
+            return Initial("normal", 1 / model.reduced)
         if name.endswith("bias"):
             return Initial("constant", 0.0)
         *_, owner, kind, _ = f".{name}".split(".")
         if kind.startswith("norm"):
             return Initial("constant", 1.0)
+        if kind == "query":
+            return Initial("normal", root(model.head_width) / (model.width * model.head_width) ** 0.5)
         spread = {
-            ("attend", "queries"): model.width * model.head_width,
-            ("read", "queries"): model.width * model.head_width,
             ("attend", "outward"): model.inner,
             ("read", "outward"): model.inner,
             ("feed", "outward"): model.feed_width,

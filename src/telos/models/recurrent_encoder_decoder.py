@@ -268,7 +268,7 @@ class RecurrentEncoderDecoderNetwork(Network):
 
         def transform(spec: HeadSpec) -> nn.Module | None:
             whole = model.tied and spec.kind == "tokens" and spec.outputs == sizes.vocabulary
-            return Scaled() if whole else None
+            return Scaled(model.outward**-0.5) if whole else None
 
         self.heads = build_heads(
             sizes.heads, model.outward, sizes.loss, tied=tied, bias=True, transform=transform

@@ -50,6 +50,8 @@ class Pair(NamedTuple):
     """Which of theirs it begins as where a file has no such tensor."""
     upside_down: bool = False
     """Their rows are in the opposite order: their class 0 is our 1."""
+    times: float = 1.0
+    """What theirs is multiplied by to be ours: a power of two, which loses nothing."""
 
 
 class Fixed(NamedTuple):
@@ -254,7 +256,7 @@ def to_theirs(pairs: Iterable[Pair], ours: Mapping[str, Tensor]) -> dict[str, Te
         tensor = ours[pair.ours].detach().cpu()
         parts = torch.split(tensor, list(pair.heights)) if pair.heights else (tensor,)
         for name, part in zip(pair.theirs, parts, strict=True):
-            part = part.flip(0) if pair.upside_down else part
+            part = (part.flip(0) if pair.upside_down else part) / pair.times
             found[name] = (part.t() if pair.turned else part).clone(memory_format=torch.contiguous_format)
     assert known == ours.keys(), f"not in the table, or not in the network: {known ^ ours.keys()}"
     return found
@@ -263,5 +265,5 @@ def to_theirs(pairs: Iterable[Pair], ours: Mapping[str, Tensor]) -> dict[str, Te
 def to_ours(pair: Pair, theirs: Mapping[str, Tensor]) -> Tensor:
     """One tensor of ours out of theirs, in float32."""
     parts = [theirs[name].t() if pair.turned else theirs[name] for name in pair.theirs]
-    found = torch.cat([part.float() for part in parts])
+    found = torch.cat([part.float() for part in parts]) * pair.times
     return found.flip(0) if pair.upside_down else found

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, final
 from telos.errors import ConfigError
 from telos.export.hf._base import Architecture, Fixed, Pair, figure, integer, linear, norm, stacked
 from telos.models._base import Model, Sizes
+from telos.models._relative import root
 
 __all__ = ["T5"]
 
@@ -72,7 +73,7 @@ class T5(Architecture):
 
     def pairs(self, model: Model, sizes: Sizes) -> list[Pair]:
         t: Any = model
-        found = [Pair("embedding.weight", ("shared.weight",), per="token")]
+        found = [Pair("embedding.weight", ("shared.weight",), per="token", times=1 / t.reduced)]
         for side, depth in (("encoder", t.depth.encoder), ("decoder", t.decoder_depth)):
             first = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
             found.append(Pair(f"{side}.bias.table.weight", (first,)))
@@ -94,7 +95,7 @@ class T5(Architecture):
 
 def _attention(t: Any, ours: str, theirs: str) -> list[Pair]:
     return [
-        *linear(f"{ours}.queries", f"{theirs}.q", bias=False),
+        Pair(f"{ours}.query.weight", (f"{theirs}.q.weight",), times=root(t.head_width)),
         *stacked(f"{ours}.memory", [f"{theirs}.k", f"{theirs}.v"], (t.inner, t.inner), bias=False),
         *linear(f"{ours}.outward", f"{theirs}.o", bias=False),
     ]
