@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 
 from telos import models
-from telos.config import read
+from telos.config import override, read
 from telos.errors import ConfigError
 from telos.find import find, names
 from telos.models import _parts
 from telos.models._base import Model
 from telos.models._layers import Sight
 from telos.recipe import Recipe
+from telos.run import fit
 from telos.train import compiled
 from telos.train.compiled import COSTS, Blocks, Work, worth, wrong
 from telos.train.display import Quiet
 from telos.train.loop import Trainer
+from tests.small import NARROW, SHRUNK, last_weights, write_texts
 from tests.train import tiny
 
 INF = math.inf
@@ -141,6 +143,21 @@ def test_compiled_runs_are_the_same_up_to_rounding_and_go_on_to_the_bit(tmp_path
     assert again.resume() == 2
     again.run()
     assert tiny.digest(again.models["main"]) == tiny.digest(whole.models["main"])
+
+
+@needs_compiler
+def test_blocks_that_read_a_source_are_compiled(tmp_path: Path) -> None:
+    """An encoder and a decoder, with dropout: the whole run is that of the plain blocks up to rounding."""
+    texts = write_texts(tmp_path / "texts", 30)
+    table = {"model": "encoder_decoder", "objective": "span", "data": {"path": str(texts)}}
+    small = [*SHRUNK, *NARROW["encoder_decoder"], "model.dropout=0.1", "tokenizer.size=400", "train.batch=6"]
+    found = {}
+    for on in ("true", "false"):
+        changes = [*small, f"train.compute.compile={on}", f"name={on}", "train.budget.steps=4"]
+        run = fit(read(Recipe, override(table, changes)), tmp_path)
+        assert run.figures()["machine"]["compiled"] is (on == "true")
+        found[on] = torch.cat([tensor.flatten() for tensor in last_weights(run).values()])
+    assert 0 < (found["true"] - found["false"]).norm() / found["false"].norm() < 1e-4
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
@@ -284,7 +301,7 @@ def test_models_that_cannot_be_compiled_are_refused_by_name(name: str) -> None:
         objective = "causal" if "source" not in find(models, name, Model).needs else "span"
     table = {"model": name, "objective": objective, "data": {"path": "x"}}
     on = {**table, "train": {"compute": {"compile": True}}}
-    if name in ("decoder", "encoder"):
+    if name in ("decoder", "encoder", "encoder_decoder"):
         assert read(Recipe, on).train.compute.compile is True
     else:
         with pytest.raises(ConfigError, match=rf"train\.compute\.compile: model = '{name}'"):

@@ -165,6 +165,10 @@ class EncoderDecoder(Model):
             return self.feed.width
         return 4 * self.width if self.feed.kind == "relu" else -(-8 * self.width // 3 // 64) * 64
 
+    @property
+    def compiles(self) -> bool:
+        return True
+
     def parameter_count(self, sizes: Sizes) -> int:
         encoder, decoder = self._weights()
         norms = self.width * (2 * self.depth.encoder + 3 * self.decoder_depth + 2)
