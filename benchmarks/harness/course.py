@@ -66,6 +66,7 @@ class _Clock:
 class Course(Session):
     """What a contestant reports to that is to train for `spec.course["minutes"]`."""
 
+    _begun = False
     _clock: _Clock | None = None
     _units = 0.0
     _first: float | None = None
@@ -73,7 +74,8 @@ class Course(Session):
 
     def begin(self) -> None:
         """Start the clock, once; where compiling is not to count, the first step does."""
-        if self._clock is None and self._steps == 0:
+        if not self._begun:
+            self._begun = True
             self._say_ready()
             self._steer()
             if self.spec.course["compiling"]:

@@ -44,6 +44,7 @@ from telos.origin import Given, is_run, take_over
 from telos.recipe import Recipe
 from telos.tasks.translation import evaluate
 from telos.tokenizer import Tokenizer
+from telos.train.defaults import pace
 from telos.train.display import Display, Quiet
 from telos.train.log import Log
 from telos.train.loop import Outcome, Trainer, Validate
@@ -168,6 +169,7 @@ def _train(
             seed=recipe.seed,
             gives=gives,
             tokens=int(prepared.card.splits["train"]["tokens"]),
+            pace=pace(recipe.model.flops_per_token(sizes), device.type),
             sources=tuple(prepared.card.sources),
         ),
         settings=settings,

@@ -4,12 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from telos.config import override, read
 from telos.data.loader import steps_per_epoch
 from telos.errors import ConfigError
 from telos.objectives.causal import Causal
-from telos.train.defaults import MANY, passes, rate, rows, settled
+from telos.opened import sizes_of
+from telos.recipe import Recipe
+from telos.run import fit
+from telos.train.defaults import MANY, expected, pace, passes, rate, rows, settled
 from telos.train.loop import Trainer
 from telos.train.settings import BudgetSettings
+from tests.small import NARROW, SHRUNK, write_texts
 from tests.train import tiny
 
 
@@ -86,8 +91,47 @@ def test_rate_of_a_model(parameters: int, tokens: float, expected: float) -> Non
     assert rate(parameters, tokens) == pytest.approx(expected, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("budget", "pace", "held"),
+    [
+        ({"minutes": 5.0}, 80_000.0, {"tokens": 400_000}),
+        ({"minutes": 5.0, "tokens": 1000}, 80_000.0, {"tokens": 1000}),
+        ({"minutes": 5.0, "tokens": 9_000_000, "epochs": 2.0}, 80_000.0, {"tokens": 400_000, "epochs": 2.0}),
+        ({"minutes": 1e-9}, 80_000.0, {"tokens": 1}),
+        ({"minutes": 5.0}, 0.0, {"minutes": 5.0}),
+        ({"steps": 5}, 80_000.0, {"steps": 5}),
+    ],
+)
+def test_minutes_are_the_tokens_that_they_are_expected_to_hold(
+    budget: dict[str, float], pace: float, held: dict[str, float]
+) -> None:
+    assert expected(BudgetSettings(**budget), pace) == BudgetSettings(**held)
+
+
+def test_the_pace_of_a_device() -> None:
+    """By hand: 86 million operations a token, 1.5e11 a second on a processor, 104,651 tokens a minute."""
+    assert pace(86e6, "cpu") == pytest.approx(104_651, rel=1e-5)
+    assert pace(86e6, "cuda") > 100 * pace(86e6, "cpu")
+    assert pace(86e6, "abacus") == 0
+
+
+def test_a_run_of_some_minutes_takes_small_steps(tmp_path: Path) -> None:
+    """Of a whole run: rows, rate, decay and average are those of the tokens that its minutes hold."""
+    texts = write_texts(tmp_path / "texts", 30)
+    table = {"model": "decoder", "objective": "causal", "data": {"path": str(texts)}}
+    shrunk = [each for each in SHRUNK if not each.startswith("train.batch")]
+    small = [*shrunk, *NARROW["decoder"], "tokenizer.size=400", "train.optimizer.name=adamw"]
+    recipe = read(Recipe, override(table, [*small, "name=short", "train.budget={minutes=0.02}"]))
+    run = fit(recipe, tmp_path)
+    machine = run.figures()["machine"]
+    sizes = sizes_of(recipe, run.tokenizer)
+    read_in = 0.02 * 60 * 1.5e11 / recipe.model.flops_per_token(sizes)
+    assert machine["batch"] == max(1, round(0.58 * read_in**0.571 / 16)) != 32
+    assert machine["decay"] == 1.0 and machine["average"] == 0.1, "the text is read many times"
+
+
 def test_the_rate_and_the_rows_are_those_of_the_run(tmp_path: Path) -> None:
-    """Where the recipe leaves them out; what it says stands, and a budget in minutes says nothing."""
+    """Where the recipe leaves them out; what it says stands, and minutes of an unknown device say nothing."""
     few = made(tmp_path, "budget={epochs=2.0}", "optimizer={name='adamw'}")
     inner = sum(
         p.numel() for n, p in few.models["main"].named_parameters() if n.startswith(("blocks", "norm"))

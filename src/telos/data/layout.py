@@ -103,6 +103,8 @@ class LoaderPlan:
     """What the sources of the corpus are called, by their number; for `settings.mix`."""
     passes: float = 0.0
     """How long the run is, in passes over the text; 0 where that is not known. For `settings.mix`."""
+    pace: float = 0.0
+    """Tokens that a minute of training is expected to read; 0 where that is not known."""
 
 
 class Group(NamedTuple):

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from telos.batch import Batch
 from telos.train.checkpoint import bare
-from telos.train.defaults import tokens
+from telos.train.defaults import SPEED, tokens
 from telos.train.precision import Precision
 from telos.train.room import out_of_memory
 from telos.train.trial import template, widened
@@ -123,7 +123,7 @@ class Costs(NamedTuple):
     """Seconds that compiling takes, and the check."""
 
 
-COSTS = {"cpu": Costs(1.5e11, 0.09, 60.0), "cuda": Costs(2e13, 0.2, 60.0)}
+COSTS = {"cpu": Costs(SPEED["cpu"], 0.09, 60.0), "cuda": Costs(SPEED["cuda"], 0.2, 60.0)}
 """Measured on a CPU; of a GPU it is an estimate. No clock is asked: equal runs decide alike."""
 MARGIN = 2.0
 """How many times what it costs it has to save."""

@@ -6,8 +6,9 @@ al., 2025, "Predictable Scale: Part I"):
     tokens in a step    0.58 · D^0.571
     rate                1.79 · N^−0.713 · D^0.307, between 2e-4 and 4e-3
 
-Where the budget is in minutes D is not known: then 32 rows, and 1e-3. And text read many times wants other
-settings:
+Where the budget is in minutes, D is what a device of its kind reads in them: operations per second that small
+models train at (`SPEED`), by operations per token. No clock is asked, so equal runs decide alike; of what is
+not known of a kind of device, 32 rows and 1e-3 are taken. And text read many times wants other settings:
 
     passes over the text    decay of matrices    average
     up to 8, or unknown     0.1                  none
@@ -30,7 +31,24 @@ from telos.optim._base import RATE
 if TYPE_CHECKING:
     from telos.train.settings import BudgetSettings, TrainSettings
 
-__all__ = ["MANY", "ROWS", "Settled", "inner_parameters", "passes", "rate", "rows", "settled", "tokens"]
+__all__ = [
+    "MANY",
+    "ROWS",
+    "SPEED",
+    "Settled",
+    "expected",
+    "inner_parameters",
+    "pace",
+    "passes",
+    "rate",
+    "rows",
+    "settled",
+    "tokens",
+]
+
+SPEED = {"cpu": 1.5e11, "cuda": 2e13}
+"""Operations per second that small models train at, by kind of device. Measured on a CPU; of a GPU it is an
+estimate."""
 
 ROWS = 32
 """In a step, where nothing says how many."""
@@ -54,6 +72,20 @@ class Settled(NamedTuple):
     """How far back the average of the weights stands, as a share of the steps; 0 for none."""
 
 
+def pace(operations: float, device: str) -> float:
+    """Tokens that a kind of device is expected to train on in a minute, at so many operations a token; 0
+    where nothing is known of it."""
+    return 60 * SPEED.get(device, 0.0) / operations
+
+
+def expected(budget: "BudgetSettings", pace: float) -> "BudgetSettings":
+    """The budget with its minutes as the tokens that they hold at that pace; as it is where that is 0."""
+    if budget.minutes is None or not pace:
+        return budget
+    held = max(1, round(min(budget.minutes * pace, budget.tokens or math.inf)))
+    return budget.model_copy(update={"tokens": held, "minutes": None})
+
+
 def settled(settings: "TrainSettings", plan: LoaderPlan, parameters: int) -> Settled:
     """What the recipe says, and where it says nothing what suits its budget and the model, which has so many
     `parameters` between embedding and heads.
@@ -61,12 +93,12 @@ def settled(settings: "TrainSettings", plan: LoaderPlan, parameters: int) -> Set
     Raises:
         DataError: the corpus is empty.
     """
+    budget = expected(settings.budget, plan.pace)
     decay, average, peak = settings.optimizer.decay, settings.schedule.average, settings.optimizer.rate
-    many = None in (decay, average) and passes(settings.budget, plan) > MANY
+    many = None in (decay, average) and passes(budget, plan) > MANY
     noisy = many or settings.schedule.kind == "constant"
     if peak is None:
-        known = settings.budget.minutes is None
-        peak = rate(parameters, tokens(settings.budget, plan)) if known else RATE
+        peak = rate(parameters, tokens(budget, plan)) if budget.minutes is None else RATE
     return Settled(
         rate=peak,
         decay=(MANY_DECAY if many else FEW_DECAY) if decay is None else decay,

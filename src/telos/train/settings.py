@@ -12,7 +12,7 @@ from telos.errors import ConfigError
 from telos.optim._base import Optimizer
 from telos.optim._schedule import ScheduleSettings
 from telos.tokenizer import Tokenizer
-from telos.train.defaults import passes, rows
+from telos.train.defaults import expected, passes, rows
 from telos.train.log import LogSettings
 
 __all__ = ["BudgetSettings", "ComputeSettings", "TrainSettings", "WatchSettings"]
@@ -83,8 +83,7 @@ class TrainSettings(Settings):
     window: int = Field(256, ge=1)
     """Places in a row: the longest context that is trained."""
     batch: int | None = Field(None, ge=1)
-    """Rows in a step. By default they follow from the budget: few tokens want small steps; 32 where the
-    budget is in minutes."""
+    """Rows in a step. By default they follow from the budget: few tokens want small steps."""
     budget: BudgetSettings = BudgetSettings(epochs=4.0)
     """When training ends."""
     optimizer: member(optim, Optimizer, "adamw") = Field(  # type: ignore[valid-type]
@@ -116,10 +115,11 @@ class TrainSettings(Settings):
         seed: int,
         gives: frozenset[str],
         tokens: int = 0,
+        pace: float = 0.0,
         sources: tuple[str, ...] = (),
     ) -> LoaderPlan:
-        """The loader's plan, for a text of so many tokens (0: not known), from sources of these names, and a
-        model that gives these capabilities.
+        """The loader's plan, for a text of so many tokens of which a minute trains on `pace` (0: not known),
+        from sources of these names, and a model that gives these capabilities.
 
         Raises:
             ConfigError: state is to be carried by a model that has none, a step has fewer rows than shall go
@@ -130,7 +130,8 @@ class TrainSettings(Settings):
                 "train.loader.carry: this model has no state that goes on from window to window. "
                 "Leave it out, or take a recurrent model."
             )
-        batch = rows(self.budget, self.window, tokens) if self.batch is None else self.batch
+        budget = expected(self.budget, pace)
+        batch = rows(budget, self.window, tokens) if self.batch is None else self.batch
         at_once = 0 if self.compute.micro_batch == "auto" else self.compute.micro_batch
         if at_once > batch:
             raise ConfigError(f"train: {_too_many(at_once, batch)}")
@@ -143,6 +144,7 @@ class TrainSettings(Settings):
             micro_batch=at_once,
             seed=seed,
             packed="packed" in gives,
+            pace=pace,
             settings=self.loader,
             sources=sources,
         )
