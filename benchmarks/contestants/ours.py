@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from harness.course import Course
 from harness.held_out import scored
 from harness.worker_side import Held, Session, Spec
 from torch import Tensor
@@ -28,7 +29,7 @@ from telos.recipe import Recipe
 from telos.tokenizer import Tokenizer
 from telos.train.average import OWN
 from telos.train.display import Display
-from telos.train.loop import Trainer
+from telos.train.loop import Outcome, Trainer
 
 UNENDING = (
     "train.budget={minutes = 100000.0}",
@@ -90,6 +91,13 @@ def _watched(session: Session, recipe: Recipe) -> type[Trainer]:
         def make_room(self) -> int:
             session.begin()
             return super().make_room()
+
+        def run(self) -> Outcome:
+            outcome = super().run()
+            if isinstance(session, Course):
+                assert isinstance(self.display, _Shown)
+                session.close(self.display.loss)
+            return outcome
 
     return Watched
 
