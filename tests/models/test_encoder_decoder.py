@@ -526,7 +526,7 @@ def test_what_is_said_can_be_learned_from_the_source_alone(name: str) -> None:
             row[number] = replace(each, asks=(replace(each.asks[0], target=answers),))
     batch = collate(rows)
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
-    for _ in range(100):
+    for _ in range(200):
         loss = network(batch).sums["tokens"] / batch.asked["tokens"]
         optimizer.zero_grad()
         loss.backward()

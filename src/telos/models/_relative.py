@@ -41,8 +41,8 @@ __all__ = [
     "backwards",
     "both_ways",
     "bucket_starts",
-    "root",
     "reading",
+    "root",
 ]
 
 
