@@ -371,7 +371,7 @@ def test_classes_from_a_model_that_stays_as_it_is(first: Run, only: str, tmp_pat
     assert body and all(torch.equal(saved[name], base[name]) for name in body)
     learned = sum(t.numel() for n, t in saved.items() if n not in body)
     assert run.figures()["machine"]["trained"] == learned
-    assert float(saved["heads.label.bias"].abs().max()) > 0
+    assert float(saved["heads.label.weight"].abs().max()) > 0.1  # it begins within 0.02, more or less
     assert open_run(run.folder, "cpu").network.heads.keys() == {"label"}
 
 

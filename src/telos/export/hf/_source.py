@@ -21,10 +21,12 @@ from torch import Tensor
 
 from telos.errors import ConfigError, DataError
 from telos.export import hf
-from telos.export.hf._base import Architecture, Pair, to_ours
+from telos.export.hf import _classes
+from telos.export.hf._base import Architecture, Pair, named_head, to_ours
 from telos.find import find, names, suggestion
 from telos.json_files import read_object
 from telos.models._base import Model, Network, Sizes
+from telos.objectives._base import Learned
 
 __all__ = ["Described", "describe", "holds", "load"]
 
@@ -45,6 +47,8 @@ class Described(NamedTuple):
     """A hash of all that was read and of the weights."""
     places: int
     """Tokens that it can read at once; 0 for no limit."""
+    classes: Learned | None = None
+    """Its head for classes, where it has one that can be taken over."""
 
 
 def describe(source: str) -> Described:
@@ -69,6 +73,7 @@ def describe(source: str) -> Described:
         tokenizer={"path": str(tokenizer), "special": special},
         content=_digest([folder / "config.json", tokenizer, *weights]),
         places=architecture.places(config),
+        classes=_classes.learned(config, architecture),
     )
 
 
@@ -94,10 +99,12 @@ def load(source: str, network: Network, model: Model, sizes: Sizes) -> list[str]
             f"Set train.window to at most {architecture.places(config)}."
         )
     _check_tied(architecture, config, theirs)
-    said = []
+    left, said = _about_classes(folder, pairs, theirs, sizes)
     with torch.no_grad():
         parameters = dict(network.named_parameters())
         for pair in pairs:
+            if pair.ours in left:
+                continue
             if pair.spare and pair.theirs[0] not in theirs:
                 pair = pair._replace(theirs=(pair.spare,))
             if all(name in theirs for name in pair.theirs):
@@ -343,6 +350,25 @@ def _not_taken(pairs: Sequence[Pair], theirs: Mapping[str, Tensor], architecture
         return []
     more = f" and {len(left) - 3} more" if len(left) > 3 else ""
     return [f"not used, for nothing here needs them: {', '.join(left[:3])}{more}"]
+
+
+def _about_classes(
+    folder: Path, pairs: Sequence[Pair], theirs: Mapping[str, Tensor], sizes: Sizes
+) -> tuple[set[str], list[str]]:
+    """Of a head for classes: which tensors of ours start anew though the file has such, and what is to be
+    said of it."""
+    named = named_head(sizes)
+    if named is None:
+        return set(), []
+    config, architecture = _config(folder)
+    head = _classes.learned(config, architecture)
+    rows = {f"heads.{named.name}.weight", f"heads.{named.name}.bias"}
+    if not any(pair.ours in rows and pair.theirs[0] in theirs for pair in pairs):
+        return set(), []
+    if head is None or not head.fits(named.names):
+        return rows, [_classes.begun_anew(named, head)]
+    special = _special_tokens(folder, config, architecture)
+    return set(), [*_classes.called(named, head), *_classes.framed_otherwise(folder, special, architecture)]
 
 
 def _grown(pairs: Sequence[Pair], theirs: Mapping[str, Tensor], sizes: Sizes) -> list[str]:
