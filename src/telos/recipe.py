@@ -236,7 +236,10 @@ def _resolved(given: Any) -> Any:
         return given
     from telos.origin import describe
 
-    found = describe(origin["source"])
+    adapter = origin.get("adapter", "")
+    if not isinstance(adapter, str):
+        return given
+    found = describe(origin["source"], adapter)
     if model.get("name", found.model["name"]) != found.model["name"]:
         raise ConfigError(
             f"what is there is a {found.model['name']}, not a {model['name']}: leave the name out."

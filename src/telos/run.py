@@ -237,11 +237,12 @@ def _begun(model: Model, sizes: Sizes, seed: int, tokenizer: Tokenizer, display:
     network = built(model, sizes)
     initialise(network, seed)
     if model.origin is not None:
-        display.say(f"Starting from {model.origin.source}")
-        if is_run(model.origin.source):
-            said = _taken_over(model.origin.source, network, sizes, tokenizer)
+        source, adapter = model.origin.source, model.origin.adapter
+        display.say(f"Starting from {source}{f' with {adapter} merged into it' if adapter else ''}")
+        if is_run(source):
+            said = _taken_over(source, network, sizes, tokenizer)
         else:
-            said = load(model.origin.source, network, model, sizes)
+            said = load(source, network, model, sizes, adapter=adapter)
         for sentence in said:
             display.say(f"  {sentence}")
     return network

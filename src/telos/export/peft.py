@@ -24,6 +24,7 @@ from torch import Tensor
 
 from telos.errors import ConfigError, ExportError
 from telos.export._base import PROOF, Format, Trained
+from telos.export.hf._adapter import FRONT
 from telos.export.hf._base import Architecture, Pair, classifies
 from telos.export.hf._proof import compared, loaded, quiet, same_chats, same_classes
 from telos.export.hf._source import holds
@@ -34,7 +35,6 @@ from telos.models._base import Network
 __all__ = ["Peft"]
 
 BASE = "base"
-FRONT = "base_model.model."
 _TASKS = {"causal": "CAUSAL_LM", "pair": "SEQ_2_SEQ_LM", "full": None}
 """None for a model with classes either: by SEQ_CLS the library would look for its head in the adapter."""
 

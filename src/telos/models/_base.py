@@ -52,8 +52,11 @@ class Origin(Settings):
     source: str = Field(min_length=1)
     """The folder of a run; or one as Hugging Face writes it (config.json, model.safetensors, tokenizer.json),
     or the name of one on its hub."""
+    adapter: str = ""
+    """A folder as peft writes it, or the name of one on the hub: low-rank adapters (LoRA) for that model,
+    which are merged into its weights."""
     content: str = ""
-    """A hash of what is in it, filled in when the recipe is read: a run goes on only with the same."""
+    """A hash of what is in both, filled in when the recipe is read: a run goes on only with the same."""
 
 
 def _widened(given: Any) -> Any:
