@@ -227,7 +227,8 @@ class Network(nn.Module, ABC):
 
     def undecayed(self) -> Sequence[str]:
         """Names of parameters that weight decay leaves alone: all that are not matrices, and embeddings."""
-        tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
+        embeddings = [module for module in self.modules() if isinstance(module, nn.Embedding)]
+        tables = {id(table) for module in embeddings for table in module.parameters(recurse=False)}
         return [n for n, p in self.named_parameters() if p.ndim < 2 or id(p) in tables]
 
 

@@ -63,8 +63,12 @@ class TokenHead(nn.Module):
 
     @property
     def table(self) -> Tensor:
-        """The projection (outputs, width): its own, or the embedding's."""
-        return self._tied[0].weight if self.weight is None else self.weight
+        """The projection (outputs, width): its own, or the embedding's; new rows, where there are such beside
+        it, in their places."""
+        owner: Any = self._tied[0] if self.weight is None else self
+        rows = getattr(owner, "rows", None)
+        weight: Tensor = owner.weight
+        return weight if rows is None else torch.cat((weight[: -len(rows)], rows))
 
     @property
     def offsets(self) -> Tensor | None:
