@@ -314,13 +314,16 @@ def export(
     """
     figures = run_at(run, "cpu").export(to, out, partner=partner)
     logits = max(value for kind in figures["logits"].values() for value in kind.values())
-    ours, theirs = (figures["perplexity"][side] for side in ("ours", "theirs"))
     lines = [
         f"{figures['folder']}: {figures['architecture']}, {figures['format']}",
         f"{'logits differ by at most':34} {logits:.1e} of the largest",
-        f"{'perplexity here and there':34} {ours:.4f} {theirs:.4f}",
-        f"{'greedy tokens that are the same':34} {figures['greedy']['tokens']}, all",
     ]
+    if "classes" in figures:
+        lines.append(f"{'classes':34} {', '.join(figures['classes']['names'])}")
+    else:
+        ours, theirs = (figures["perplexity"][side] for side in ("ours", "theirs"))
+        lines.append(f"{'perplexity here and there':34} {ours:.4f} {theirs:.4f}")
+        lines.append(f"{'greedy tokens that are the same':34} {figures['greedy']['tokens']}, all")
     printed(figures, "\n".join(lines), as_json)
 
 

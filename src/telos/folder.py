@@ -42,6 +42,7 @@ HARMLESS = (
     "train.compute.recompute",
     "train.watch.",
     "model.from.source",
+    "model.from.adapter",
     "evaluate.",
     "generate.",
 )

@@ -37,7 +37,7 @@ from telos.folder import (
 from telos.generate._base import generated
 from telos.generate._rows import Gap, OnText, Sample
 from telos.generate._settings import GenerateSettings
-from telos.models._adapters import merged
+from telos.models._adapters import grow, merged
 from telos.models._base import Model, Network, Sizes
 from telos.objectives._base import Partner
 from telos.recipe import Recipe
@@ -144,9 +144,11 @@ class Run:
     def restored(self) -> Network:
         """The same as it was trained, on the CPU: adapters apart. Read anew each time."""
         network = built(self.recipe.model, sizes_of(self.recipe, self.tokenizer))
+        weights = self.saved.tensors.get(OWN, self.saved.tensors["model"])
         if self._has_adapters:
             put_on(network, self.recipe.tune.lora)
-        checkpoint.restore(network, self.saved.tensors.get(OWN, self.saved.tensors["model"]))
+            grow(network, len(weights.get("embedding.rows", ())))
+        checkpoint.restore(network, weights)
         return network
 
     @property

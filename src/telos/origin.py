@@ -29,15 +29,22 @@ def is_run(source: str) -> bool:
     return (Path(source) / "recipe.toml").is_file()
 
 
-def describe(source: str) -> Described:
-    """What a recipe must say to start from what is in `source`.
+def describe(source: str, adapter: str = "") -> Described:
+    """What a recipe must say to start from what is in `source`, with an `adapter` on it if there is one.
 
     Raises:
-        ConfigError: there is no such folder, or a model of a kind that is not known here.
+        ConfigError: there is no such folder, or a model or an adapter of a kind that is not known here.
         CheckpointError: the run has no whole checkpoint.
         DataError: a file is missing or broken.
     """
-    return _describe_run(Path(source)) if is_run(source) else describe_foreign(source)
+    if not is_run(source):
+        return describe_foreign(source, adapter)
+    if adapter:
+        raise ConfigError(
+            f"model.from.adapter: {source} is a run, and an adapter of peft stands on a folder of Hugging "
+            "Face's. Write the run as one first: telos export RUN --to hf."
+        )
+    return _describe_run(Path(source))
 
 
 def _describe_run(folder: Path) -> Described:

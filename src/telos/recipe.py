@@ -17,7 +17,7 @@ from telos.generate._base import check_settings, decoder_for
 from telos.generate._settings import GenerateSettings
 from telos.losses import LossSettings
 from telos.models._base import Model
-from telos.objectives._base import Objective, Partner
+from telos.objectives._base import Learned, Objective, Partner
 from telos.tokenizer import TokenizerSettings
 from telos.train.settings import TrainSettings
 from telos.train.tune import TuneSettings
@@ -236,7 +236,10 @@ def _resolved(given: Any) -> Any:
         return given
     from telos.origin import describe
 
-    found = describe(origin["source"])
+    adapter = origin.get("adapter", "")
+    if not isinstance(adapter, str):
+        return given
+    found = describe(origin["source"], adapter)
     if model.get("name", found.model["name"]) != found.model["name"]:
         raise ConfigError(
             f"what is there is a {found.model['name']}, not a {model['name']}: leave the name out."
@@ -248,7 +251,21 @@ def _resolved(given: Any) -> Any:
             "with the same tokens."
         )
     described = {**found.model, **model, "from": {**origin, "content": found.content}}
+    if found.classes is not None and "objective" in given:
+        given = {**given, "objective": _knowing(given["objective"], found.classes)}
     return {**given, "tokenizer": tokenizer, "model": described}
+
+
+def _knowing(given: Any, head: Learned) -> Any:
+    """An objective, and those that it is made `of`, as a recipe gives them, with what a head for classes that
+    comes with the model decides; as they are where they are no objectives."""
+    if isinstance(given, list):
+        return [_knowing(each, head) for each in given]
+    table = {"name": given} if isinstance(given, str) else given
+    if not isinstance(table, Mapping) or table.get("name") not in names(objectives):
+        return given
+    inner = {"of": _knowing(table["of"], head)} if "of" in table else {}
+    return find(objectives, table["name"], Objective).knowing({**table, **inner}, head)
 
 
 def models_that_fit(objective: Objective) -> list[str]:

@@ -51,6 +51,7 @@ from telos.train.loop import Outcome, Trainer, Validate
 from telos.train.precision import Precision
 from telos.train.room import check_size
 from telos.train.tune import trained_numbers, tune
+from telos.vocabulary import rows_in
 
 __all__ = ["Run", "fit", "load_recipe", "open_run", "prepare"]
 
@@ -62,7 +63,7 @@ ANSWERED = 1000
 """Held-out texts that are answered after training, at most."""
 NEVER_LEARNED = (
     "Their rows of the embedding are not trained, so what needs these tokens is hardly learned. Train all "
-    'weights, tune.only = "all", or take an objective without them.'
+    'weights, tune.only = "all", or adapters, tune.only = "lora"; or take an objective without them.'
 )
 VALIDATED = 100_000
 """Tokens that an evaluation on the way scores, about: always the same ones."""
@@ -217,13 +218,24 @@ def _networks(recipe: Recipe, tokenizer: Tokenizer, display: Display) -> dict[st
     if recipe.model.vectors is not None:
         coverage = start_from_vectors(main, tokenizer, recipe.model.vectors)
         display.say(f"{coverage.found:,} of {coverage.words:,} words start from {recipe.model.vectors.name}")
-    tune(main, recipe.tune, recipe.seed)
-    if recipe.tune.only != "all" and (new := _new_specials(recipe)):
-        display.say(f"Warning: the model does not know {', '.join(new)}. {NEVER_LEARNED}")
+    tune(main, recipe.tune, recipe.seed, new=_new_tokens(recipe, tokenizer))
+    if recipe.tune.only == "heads" and (unknown := _new_specials(recipe)):
+        display.say(f"Warning: the model does not know {', '.join(unknown)}. {NEVER_LEARNED}")
     partners = recipe.objective.partners()
     found = {"main": main, **{name: _partner(name, p, recipe, tokenizer) for name, p in partners.items()}}
     recipe.objective.bind(found)
     return found
+
+
+def _new_tokens(recipe: Recipe, tokenizer: Tokenizer) -> int:
+    """How many tokens, the last ones, the vocabulary got that came with the model; 0 where no text is read
+    with one of them."""
+    path = recipe.tokenizer.path
+    if recipe.model.origin is None or path is None:
+        return 0
+    known = rows_in(path)
+    read = [tokenizer.begin, tokenizer.end, *map(tokenizer.special, recipe.objective.specials())]
+    return tokenizer.size - known if max(read) >= known else 0
 
 
 def _new_specials(recipe: Recipe) -> list[str]:
@@ -239,11 +251,12 @@ def _begun(model: Model, sizes: Sizes, seed: int, tokenizer: Tokenizer, display:
     network = built(model, sizes)
     initialise(network, seed)
     if model.origin is not None:
-        display.say(f"Starting from {model.origin.source}")
-        if is_run(model.origin.source):
-            said = _taken_over(model.origin.source, network, sizes, tokenizer)
+        source, adapter = model.origin.source, model.origin.adapter
+        display.say(f"Starting from {source}{f' with {adapter} merged into it' if adapter else ''}")
+        if is_run(source):
+            said = _taken_over(source, network, sizes, tokenizer)
         else:
-            said = load(model.origin.source, network, model, sizes)
+            said = load(source, network, model, sizes, adapter=adapter)
         for sentence in said:
             display.say(f"  {sentence}")
     return network

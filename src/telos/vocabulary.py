@@ -25,6 +25,7 @@ __all__ = [
     "kind_of",
     "note",
     "noted",
+    "rows_in",
     "unmap",
 ]
 
@@ -362,3 +363,9 @@ def _byte_table() -> dict[str, int]:
 
 
 _BYTES = _byte_table()
+
+
+def rows_in(path: Path) -> int:
+    """Rows of an embedding for the tokens of a `tokenizer.json` as it is: one more than its largest id."""
+    inner = library.Tokenizer.from_file(str(path))
+    return 1 + max(inner.get_vocab(with_added_tokens=True).values())

@@ -16,7 +16,8 @@ from telos.errors import ConfigError, ExportError
 from telos.export import peft as ours
 from telos.run import Run, fit, load_recipe
 from tests.export import theirs
-from tests.small import SHRUNK, write_texts
+from tests.export.test_tokenizers import gpt2 as gpt2_tokenizer
+from tests.small import SHRUNK, last_weights, write_texts
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -185,6 +186,18 @@ def test_a_run_without_adapters_is_refused(texts: Path, tmp_path: Path) -> None:
     run, _ = learned("llama", texts, tmp_path, "tune={only='all'}", "name=whole")
     with pytest.raises(ConfigError, match=r"no adapters.*--to hf"):
         run.export("peft")
+
+
+def test_rows_of_tokens_that_are_never_read_do_not_learn(texts: Path, tmp_path: Path) -> None:
+    """GPT-2 has a token that begins and ends; those that pad, mask and separate are new, and stand in no
+    text."""
+    tokenizer = gpt2_tokenizer()
+    source = theirs.gpt2(n_positions=16, vocab_size=len(tokenizer))
+    folder = theirs.saved(theirs.redrawn(source), tmp_path / "gpt2", tokenizer)
+    given = [f"model.from={folder}", *SHRUNK, *LEARN, "name=on"]
+    run = fit(load_recipe(texts, given), tmp_path / "runs", device="cpu")
+    assert run.tokenizer.size == len(tokenizer) + 3
+    assert not [name for name in last_weights(run) if name.endswith(".rows")]
 
 
 def test_names_are_as_short_as_they_can_be() -> None:

@@ -18,13 +18,13 @@ transformers.utils.logging.disable_progress_bar()
 VOCABULARY, WIDTH, WINDOW = 64, 32, 512
 
 
-def gpt2(**changed: Any) -> Any:
+def gpt2(kind: str = "GPT2LMHeadModel", **changed: Any) -> Any:
     sizes = {"vocab_size": VOCABULARY, "n_positions": WINDOW, "n_embd": WIDTH, "n_layer": 2, "n_head": 4}
     ends = {"bos_token_id": 0, "eos_token_id": 0}
-    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**{**sizes, **ends, **changed}))
+    return getattr(transformers, kind)(transformers.GPT2Config(**{**sizes, **ends, **changed}))
 
 
-def llama(**changed: Any) -> Any:
+def llama(kind: str = "LlamaForCausalLM", **changed: Any) -> Any:
     sizes = {
         "vocab_size": VOCABULARY,
         "max_position_embeddings": WINDOW,
@@ -35,7 +35,7 @@ def llama(**changed: Any) -> Any:
         "num_key_value_heads": 2,
         "rms_norm_eps": 1e-6,
     }
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**sizes, **changed}))
+    return getattr(transformers, kind)(transformers.LlamaConfig(**{**sizes, **changed}))
 
 
 def bert(kind: str = "BertForPreTraining", **changed: Any) -> Any:
@@ -48,10 +48,10 @@ def electra(kind: str = "ElectraForPreTraining", **changed: Any) -> Any:
     return getattr(transformers, kind)(transformers.ElectraConfig(**{**sizes, **changed}))
 
 
-def modernbert(**changed: Any) -> Any:
+def modernbert(kind: str = "ModernBertForMaskedLM", **changed: Any) -> Any:
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
     sizes = {**_ENCODER, **ids, "intermediate_size": 48, "num_hidden_layers": 5, "local_attention": 16}
-    return transformers.ModernBertForMaskedLM(transformers.ModernBertConfig(**{**sizes, **changed}))
+    return getattr(transformers, kind)(transformers.ModernBertConfig(**{**sizes, **changed}))
 
 
 def t5(*, own_head: bool = False, **changed: Any) -> Any:

@@ -108,7 +108,7 @@ def special_tokens_of_a_file_are_not_known(monkeypatch: pytest.MonkeyPatch) -> N
 
 @mutant(kills=f"{RUNS}test_a_run_starts_from_a_folder_and_goes_on")
 def first_weights_are_drawn_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("telos.run.load", lambda *given: [])
+    monkeypatch.setattr("telos.run.load", lambda *given, **named: [])
 
 
 @mutant(kills=f"{RUNS}test_a_run_starts_from_a_folder_and_goes_on", trap=47)

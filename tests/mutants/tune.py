@@ -280,3 +280,48 @@ def special_tokens_of_a_template_are_split(monkeypatch: pytest.MonkeyPatch) -> N
         right(path, {**table, **split})
 
     monkeypatch.setattr(_write, "_write_json", written)
+
+
+NEW_ROWS = f"{TUNE}test_new_rows_learn_as_they_would_in_a_table_that_learns"
+
+
+@mutant(kills=f"{NEW_ROWS}[decoder-True]")
+def new_rows_are_read_and_never_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head's table is the old one."""
+    from telos.models._heads import TokenHead
+
+    def old(self: Any) -> Any:
+        return self._tied[0].weight if self.weight is None else self.weight
+
+    monkeypatch.setattr(TokenHead, "table", property(old))
+
+
+@mutant(kills=f"{NEW_ROWS}[decoder-False]")
+def new_rows_are_said_and_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telos.models._adapters._with_rows", lambda table, given, known: known)
+
+
+@mutant(kills=f"{NEW_ROWS}[decoder-True]")
+def new_rows_are_lost_when_a_run_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.models import _adapters
+
+    def lost(network: Any) -> Any:
+        for module in network.modules():
+            if module._parameters.get("rows") is not None:
+                module.rows = None
+        return network
+
+    monkeypatch.setattr(_adapters, "_settled", lost)
+
+
+@mutant(kills=f"{INSTRUCT}test_adapters_learn_the_tokens_that_a_model_began_without")
+def no_token_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telos.run._new_tokens", lambda recipe, tokenizer: 0)
+
+
+@mutant(kills=f"{PEFT}test_rows_of_tokens_that_are_never_read_do_not_learn")
+def every_new_row_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a gradient of the whole table, for nothing."""
+    from telos import run
+
+    monkeypatch.setattr(run, "max", lambda ids: 1 << 30, raising=False)

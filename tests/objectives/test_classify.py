@@ -83,6 +83,16 @@ def test_the_mean_is_of_the_texts_own_places(way: str) -> None:
     assert bare.asks[0].at.tolist() == [0 if way == "full" else 1] and bare.asks[0].of is None
 
 
+@pytest.mark.parametrize("way", ["full", "causal"])
+def test_the_mean_of_all_is_of_the_whole_row(way: str) -> None:
+    """As ModernBERT's: what stands around the text counts as well."""
+    objective = sorted_into(read=way, pool="all")
+    (row,) = drawn(objective, piece())
+    assert row.asks[0].at.tolist() == [0, 1, 2, 3, 4] and row.asks[0].of.tolist() == [0] * 5
+    (bare,) = drawn(objective, replace(piece(), ids=np.zeros(0, np.int64)))
+    assert bare.asks[0].at.tolist() == [0, 1] and bare.asks[0].of.tolist() == [0, 0]
+
+
 def test_the_mean_by_hand_however_rows_are_packed() -> None:
     """The state of a place is its number in the batch. Texts of 3, 1 and 2 tokens stand behind a begin token:
     in rows of 8 places at 1 2 3, 9 and 17 18; in one row, at 1 2 3, 6 and 9 10."""
@@ -216,7 +226,7 @@ def test_the_loss_is_a_weighted_mean() -> None:
 # ---- every architecture
 
 
-@pytest.mark.parametrize("pool", ["mark", "mean"])
+@pytest.mark.parametrize("pool", ["mark", "mean", "all"])
 @pytest.mark.parametrize(
     "name", [n for n in names(models) if find(models, n, Model).serves(frozenset({"causal"}))]
 )

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from telos.batch import Piece
 from telos.chat import FORMATS, framed
 from telos.data.corpus import Corpus
 from telos.errors import ConfigError
 from telos.objectives.instruct import Instruct
-from telos.run import Run, fit, load_recipe
+from telos.run import Run, fit, load_recipe, open_run
 from telos.turns import Turn
 from tests.contract import world
 from tests.objectives.world import Pieces
-from tests.small import NARROW, SHRUNK, write_talks
+from tests.small import NARROW, SHRUNK, last_weights, write_talks
 from tests.test_origin import Heard
 
 TALK = [Turn("user", "the cat"), Turn("assistant", "sat"), Turn("user", "on"), Turn("assistant", "the mat")]
@@ -183,19 +184,60 @@ def test_messages_under_another_objective_are_plain_paragraphs(talks: Path, tmp_
     assert run.tokenizer.decode(shards.document(0)).startswith("Be brief.\n\nWhat is ")
 
 
-def test_tokens_that_adapters_cannot_learn_are_warned_of(finished: Run, talks: Path, tmp_path: Path) -> None:
-    """ChatML's two, where the model began without them; and not where it knows them."""
+@pytest.fixture(scope="module")
+def without(talks: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A model that does not know ChatML's two tokens, with a head of its own."""
     plain = ["objective={name='instruct', format='plain'}", "data.text_key=messages", *SMALL, "name=plain"]
-    without = fit(load_recipe(talks, plain), tmp_path, device="cpu")
-    heard = {}
-    for source in (without, finished):
-        heard[source] = Heard()
-        small = [change for change in SMALL if not change.startswith(("model.", "tokenizer."))]
-        given = [*small, "objective=instruct", "data.text_key=messages", "tune.only=lora"]
-        given += [f"model.from={source.folder}", f"name=on-{source.folder.name}"]
-        fit(load_recipe(talks, given), tmp_path, device="cpu", display=heard[source])
-    warned = [[line for line in each.said if "Warning" in line] for each in heard.values()]
-    assert len(warned[0]) == 1 and "does not know <|im_start|>, <|im_end|>" in warned[0][0] and not warned[1]
+    return fit(
+        load_recipe(talks, [*plain, "model.tied=false"]), tmp_path_factory.mktemp("runs"), device="cpu"
+    )
+
+
+def begun(source: Run, talks: Path, root: Path, *changes: str) -> tuple[Run, list[str]]:
+    """A run of conversations that begins from another, and what it says of tokens on the way."""
+    small = [change for change in SMALL if not change.startswith(("model.", "tokenizer."))]
+    given = [*small, "objective=instruct", "data.text_key=messages", f"model.from={source.folder}", *changes]
+    heard = Heard()
+    run = fit(load_recipe(talks, given), root, device="cpu", display=heard)
+    return run, [line for line in heard.said if "Warning" in line]
+
+
+def test_adapters_learn_the_tokens_that_a_model_began_without(
+    without: Run, talks: Path, tmp_path: Path
+) -> None:
+    """Their rows, in the embedding and in the head, and no other row; opened and exported they are there, and
+    a run that knows them learns none."""
+    learn = ["tune.only=lora", "tune.lora.rank=2", "train.optimizer.rate=0.02", "train.budget.steps=6"]
+    run, warned = begun(without, talks, tmp_path, *learn, "name=on")
+    saved, before = last_weights(run), without.network.state_dict()
+    known = without.tokenizer.size
+    assert not warned and run.tokenizer.size == known + 2
+    for name in ("embedding", "heads.tokens"):
+        assert saved[f"{name}.rows"].shape == (2, 16)
+        assert torch.equal(saved[f"{name}.weight"][:known], before[f"{name}.weight"])
+        moved = (saved[f"{name}.rows"] - saved[f"{name}.weight"][known:]).abs()
+        assert float(moved.max()) > 0.01
+        opened = open_run(run.folder, "cpu").network.state_dict()
+        assert f"{name}.rows" not in opened
+        assert torch.equal(opened[f"{name}.weight"][:known], before[f"{name}.weight"])
+    numbers = sum(t.numel() for n, t in saved.items() if n.endswith((".up", ".down", ".rows")))
+    assert run.figures()["machine"]["trained"] == numbers
+    for form in ("peft", "hf"):
+        assert run.export(form, tmp_path / form)["chats"] > 0
+    more, _ = begun(without, talks, tmp_path, *learn, "train.budget.steps=8", "name=on")
+    assert more.outcome is not None and more.outcome.step == 8
+    third, _ = begun(run, talks, tmp_path, *learn, "name=third")
+    assert not [name for name in last_weights(third) if name.endswith(".rows")]
+
+
+def test_tokens_that_heads_cannot_learn_are_warned_of(
+    without: Run, finished: Run, talks: Path, tmp_path: Path
+) -> None:
+    """ChatML's two, where the model began without them."""
+    _, warned = begun(without, talks, tmp_path, "tune.only=heads", "name=heads")
+    assert len(warned) == 1 and "does not know <|im_start|>, <|im_end|>" in warned[0]
+    _, warned = begun(finished, talks, tmp_path, "tune.only=lora", "name=known")
+    assert not warned
 
 
 def test_two_frames_around_the_same_text_are_refused(talks: Path, tmp_path: Path) -> None:

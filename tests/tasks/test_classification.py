@@ -161,9 +161,9 @@ def test_a_run_is_judged_by_alone_where_its_text_is_gone(judge: Run, tmp_path: P
     assert classify(open_run(copied, "cpu"), TEXTS) == classify(judge, TEXTS)
 
 
-def test_a_head_that_no_format_has_is_not_left_out_in_silence(judge: Run, tmp_path: Path) -> None:
-    """Trap 36: names of classes survive an export, or there is none."""
-    with pytest.raises(ConfigError, match="no head but label"):
+def test_a_text_that_is_asked_as_no_format_asks_is_refused(judge: Run, tmp_path: Path) -> None:
+    """Trap 36: names of classes and what is said of a text survive an export, or there is none."""
+    with pytest.raises(ConfigError, match="asked by the mean of the text's own places, and by a ModernBert"):
         judge.export("hf", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

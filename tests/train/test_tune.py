@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from telos.batch import HeadSpec
 from telos.config import read
+from telos.data.packing import collate
 from telos.errors import ConfigError
 from telos.losses import LossSettings, linear_cross_entropy
+from telos.models._adapters import merged
 from telos.models._base import Network, Sizes
 from telos.models._initial import initialise
 from telos.objectives.causal import Causal
@@ -182,6 +185,45 @@ def test_with_adapters_a_new_head_learns_too() -> None:
     tune(network, read(TuneSettings, LORA), 0)
     learns = {n for n, p in network.named_parameters() if p.requires_grad and not n.endswith(NEW)}
     assert learns == {n for n, _ in network.named_parameters() if n.startswith("heads.mood.")} != set()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", ["decoder", "encoder_decoder"])
+def test_new_rows_learn_as_they_would_in_a_table_that_learns(name: str, tied: bool, tmp_path: Path) -> None:
+    """Beside a table that stays, the same answers to the bit; their gradients are those that they have in a
+    table that is trained; put back into it, the network is the plain one."""
+    objective = world.make_objective("span" if name == "encoder_decoder" else "causal")
+    tokenizer = world.vocabulary(objective.specials())
+    model = world.make_model(name).model_copy(update={"tied": tied})
+    read_from = world.corpus(tmp_path, objective.cut(32), tokenizer)
+    made = [objective.example(read_from, n, np.random.default_rng(n), tokenizer) for n in range(3)]
+    batch = collate([[each] for each in made], 32)
+    networks = []
+    for way in ("all", "lora"):
+        network = world.built(model, world.sizes_for(objective, tokenizer, 32))
+        tune(network, read(TuneSettings, {"only": way}), 0, new=100)
+        sums = network(batch).sums
+        sum(sums.values()).backward()
+        networks.append((network, {term: value.detach() for term, value in sums.items()}))
+    (plain, said), (beside, also) = networks
+    assert all(torch.equal(value, also[term]) for term, value in said.items())
+    names = ["embedding", *([] if tied else ["heads.tokens"])]
+    own, whole = dict(beside.named_parameters()), dict(plain.named_parameters())
+    assert {n for n in own if n.endswith(".rows")} == {f"{each}.rows" for each in names}
+    for each in names:
+        table, rows = own[f"{each}.weight"], own[f"{each}.rows"]
+        assert table.grad is None and rows.grad is not None and rows.shape == (100, 16)
+        torch.testing.assert_close(rows.grad, whole[f"{each}.weight"].grad[-100:], rtol=1e-5, atol=1e-6)
+        assert float(rows.grad.abs().max()) > 0
+    assert f"{names[0]}.rows" in beside.undecayed()
+    with torch.no_grad():
+        own["embedding.rows"].mul_(1.5)
+        moved = beside(batch).sums
+        back = merged(beside)
+        assert not [n for n, _ in back.named_parameters() if n.endswith(".rows")]
+        for term, value in back(batch).sums.items():
+            torch.testing.assert_close(value, moved[term], rtol=1e-6, atol=1e-6)
+            assert abs(float(value - said[term])) > 1e-4
 
 
 # ---- shares of the rate
@@ -371,7 +413,7 @@ def test_classes_from_a_model_that_stays_as_it_is(first: Run, only: str, tmp_pat
     assert body and all(torch.equal(saved[name], base[name]) for name in body)
     learned = sum(t.numel() for n, t in saved.items() if n not in body)
     assert run.figures()["machine"]["trained"] == learned
-    assert float(saved["heads.label.bias"].abs().max()) > 0
+    assert float(saved["heads.label.weight"].abs().max()) > 0.1  # it begins within 0.02, more or less
     assert open_run(run.folder, "cpu").network.heads.keys() == {"label"}
 
 

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from telos.errors import ConfigError, ExportError
 from telos.export._base import PROOF, Format, Trained
-from telos.export.hf._base import Architecture, Pair
-from telos.export.hf._proof import compared, loaded, quiet, same_chats
+from telos.export.hf._adapter import FRONT
+from telos.export.hf._base import Architecture, Pair, classifies
+from telos.export.hf._proof import compared, loaded, quiet, same_chats, same_classes
 from telos.export.hf._source import holds
 from telos.export.hf._write import fitting, pairs_of, write_model, write_tokenizer
 from telos.models._adapters import Adapted, adapters, bared
@@ -34,8 +35,8 @@ from telos.models._base import Network
 __all__ = ["Peft"]
 
 BASE = "base"
-FRONT = "base_model.model."
 _TASKS = {"causal": "CAUSAL_LM", "pair": "SEQ_2_SEQ_LM", "full": None}
+"""None for a model with classes either: by SEQ_CLS the library would look for its head in the adapter."""
 
 
 @final
@@ -55,7 +56,8 @@ class Peft(Format):
         save_file(_tensors(found), folder / "adapter_model.safetensors", metadata={"format": "pt"})
         write_tokenizer(trained, architecture, folder)
         source = _source(base, folder / BASE)
-        config = _config(found, trained.adapted, architecture, source or BASE)
+        task = None if classifies(trained.sizes) else _TASKS[architecture.reads]
+        config = _config(found, trained.adapted, task, source or BASE)
         (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         figures = {
             "format": "peft",
@@ -115,11 +117,11 @@ def _tensors(parts: Iterable[Part]) -> dict[str, Tensor]:
     return found
 
 
-def _config(parts: list[Part], adapted: Network, architecture: Architecture, base: str) -> dict[str, Any]:
+def _config(parts: list[Part], adapted: Network, task: str | None, base: str) -> dict[str, Any]:
     layer = next(iter(adapters(adapted).values()))
     return {
         "peft_type": "LORA",
-        "task_type": _TASKS[architecture.reads],
+        "task_type": task,
         "base_model_name_or_path": base,
         "inference_mode": True,
         "r": layer.rank,
@@ -172,8 +174,9 @@ def _prove(trained: Trained, architecture: Architecture, folder: Path) -> dict[s
         theirs = loaded(transformers, trained, architecture, folder / BASE)
         model = peft.PeftModel.from_pretrained(theirs, folder, torch_device="cpu").eval()
         _all_taken(model, folder)
+        classes = same_classes(transformers, trained, folder, model.get_base_model())
         figures = compared(trained, architecture, model.get_base_model())
-        figures |= same_chats(transformers, trained, folder)
+        figures |= {**same_chats(transformers, trained, folder), **classes}
     return {"peft": peft.__version__, "transformers": transformers.__version__, **figures}
 
 

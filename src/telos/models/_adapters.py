@@ -6,11 +6,14 @@
 `up` begins as zeros, so a model with new adapters says to the bit what it said without. The layer keeps the
 names of its weight and bias, so all that knows the network by names knows it still. After training
 `merged` adds the product to W, and what is left is the plain layer again.
+
+Tokens that the vocabulary got have rows that nobody ever trained. `grow` makes these a parameter of their own
+beside the table, `rows`, which is what is read in their places; after training they are put into the table.
 """
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +24,7 @@ from telos.models._base import Initial, Network
 from telos.models._dropout import dropout
 from telos.models._initial import drawn
 
-__all__ = ["KINDS", "Adapted", "adapt", "adapters", "bared", "merged"]
+__all__ = ["KINDS", "Adapted", "adapt", "adapters", "bared", "grow", "grown", "merged"]
 
 KINDS = {"attention": ("*.attend.*", "*.read.*"), "feed_forward": ("*.feed.*",)}
 """Layers by what they are for, as patterns of their names."""
@@ -87,6 +90,41 @@ def adapt(
     return chosen
 
 
+def grow(network: Network, count: int) -> None:
+    """Make the last `count` rows of the network's tables of tokens parameters of their own, in place: those
+    of its embedding, and of the head for tokens where that has its own."""
+    if not count:
+        return
+    heads: list[Any] = [head for name, head in network.heads.items() if name == "tokens"]
+    for table in (network.embedding, *(head for head in heads if head.weight is not None)):
+        table.rows = nn.Parameter(table.weight.detach()[-count:].clone())
+    network.embedding.register_forward_hook(_with_rows)
+
+
+def grown(network: nn.Module) -> list[nn.Parameter]:
+    """The rows that `grow` made."""
+    return [parameter for name, parameter in network.named_parameters() if name.endswith(".rows")]
+
+
+def _with_rows(table: Any, given: tuple[Tensor, ...], known: Tensor) -> Tensor:
+    """What the embedding gives for ids (…,), its new rows from beside it."""
+    if table.rows is None:
+        return known
+    place = given[0] - (len(table.weight) - len(table.rows))
+    new = functional.embedding(place.clamp(min=0), table.rows)
+    return torch.where((place >= 0).unsqueeze(-1), new, known)
+
+
+@torch.no_grad()
+def _settled(network: N) -> N:
+    """The same network, in place, new rows put into its tables."""
+    every: list[Any] = list(network.modules())
+    for table in (module for module in every if module._parameters.get("rows") is not None):
+        table.weight[-len(table.rows) :] = table.rows
+        table.rows = None
+    return network
+
+
 def adapters(network: nn.Module) -> dict[str, Adapted]:
     """The layers that have adapters, by name."""
     return {name: module for name, module in network.named_modules() if isinstance(module, Adapted)}
@@ -96,14 +134,14 @@ def merged(network: N) -> N:
     """The same network, in place, its adapters merged into the layers that they stand beside."""
     for name, layer in adapters(network).items():
         _put(network, name, layer.plain(merged=True))
-    return network
+    return _settled(network)
 
 
 def bared(network: N) -> N:
-    """The same network, in place, without its adapters."""
+    """The same network, in place, without its adapters; new rows are its own."""
     for name, layer in adapters(network).items():
         _put(network, name, layer.plain(merged=False))
-    return network
+    return _settled(network)
 
 
 def _linear_layers(network: Network) -> Iterator[tuple[str, nn.Linear]]:

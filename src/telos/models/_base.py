@@ -52,8 +52,11 @@ class Origin(Settings):
     source: str = Field(min_length=1)
     """The folder of a run; or one as Hugging Face writes it (config.json, model.safetensors, tokenizer.json),
     or the name of one on its hub."""
+    adapter: str = ""
+    """A folder as peft writes it, or the name of one on the hub: low-rank adapters (LoRA) for that model,
+    which are merged into its weights."""
     content: str = ""
-    """A hash of what is in it, filled in when the recipe is read: a run goes on only with the same."""
+    """A hash of what is in both, filled in when the recipe is read: a run goes on only with the same."""
 
 
 def _widened(given: Any) -> Any:
@@ -224,7 +227,8 @@ class Network(nn.Module, ABC):
 
     def undecayed(self) -> Sequence[str]:
         """Names of parameters that weight decay leaves alone: all that are not matrices, and embeddings."""
-        tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
+        embeddings = [module for module in self.modules() if isinstance(module, nn.Embedding)]
+        tables = {id(table) for module in embeddings for table in module.parameters(recurse=False)}
         return [n for n, p in self.named_parameters() if p.ndim < 2 or id(p) in tables]
 
 

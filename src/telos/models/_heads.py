@@ -62,8 +62,12 @@ class TokenHead(nn.Module):
 
     @property
     def table(self) -> Tensor:
-        """The projection (outputs, width): its own, or the embedding's."""
-        return self._tied[0].weight if self.weight is None else self.weight
+        """The projection (outputs, width): its own, or the embedding's; new rows, where there are such beside
+        it, in their places."""
+        owner: Any = self._tied[0] if self.weight is None else self
+        rows = getattr(owner, "rows", None)
+        weight: Tensor = owner.weight
+        return weight if rows is None else torch.cat((weight[: -len(rows)], rows))
 
     @property
     def offsets(self) -> Tensor | None:
@@ -132,8 +136,10 @@ class GroupedHead(TokenHead):
 class ClassHead(TokenHead):
     """Linear to a few classes and plain cross-entropy: the modifiers of the loss are the vocabulary's."""
 
-    def __init__(self, width: int, outputs: int, transform: nn.Module | None = None) -> None:
-        super().__init__(width, outputs, LossSettings(), bias=True, transform=transform)
+    def __init__(
+        self, width: int, outputs: int, transform: nn.Module | None = None, *, bias: bool = True
+    ) -> None:
+        super().__init__(width, outputs, LossSettings(), bias=bias, transform=transform)
 
 
 class MarkHead(ClassHead):
@@ -212,18 +218,20 @@ def build_heads(
     *,
     tied: nn.Embedding | None = None,
     bias: bool = False,
+    class_bias: bool = True,
     transform: Callable[[HeadSpec], nn.Module | None] = untransformed,
 ) -> nn.ModuleDict:
     """The heads an objective needs, by name, for hidden states of `width`.
 
     A head for tokens shares the weight of `tied` where that is given and has as many rows as the head has
-    outputs. `transform` makes what a head puts to the hidden states before its projection; that of a head for
-    tokens brings them to the width of `tied`, where it is another.
+    outputs. `bias` is that of heads for tokens, `class_bias` of those for classes. `transform` makes what a
+    head puts to the hidden states before its projection; that of a head for tokens brings them to the width
+    of `tied`, where it is another.
     """
     heads = nn.ModuleDict()
     for spec in specs:
         if spec.kind == "classes":
-            heads[spec.name] = ClassHead(width, spec.outputs, transform(spec))
+            heads[spec.name] = ClassHead(width, spec.outputs, transform(spec), bias=class_bias)
         elif spec.kind == "marks":
             heads[spec.name] = MarkHead(width, transform(spec))
         else:
@@ -242,7 +250,13 @@ def _after(first: nn.Module | None, second: nn.Module | None) -> nn.Module | Non
 
 
 def head_counts(
-    sizes: Sizes, width: int, *, tied: bool = False, bias: bool = False, embedding: int = 0
+    sizes: Sizes,
+    width: int,
+    *,
+    tied: bool = False,
+    bias: bool = False,
+    class_bias: bool = True,
+    embedding: int = 0,
 ) -> tuple[int, int]:
     """(parameters of the heads, weights that multiply), in closed form and without a model's own transforms;
     a tied weight only multiplies.
@@ -252,6 +266,7 @@ def head_counts(
     """
     parameters = multiplied = 0
     cutoffs = sizes.loss.cutoffs
+    biased = {"tokens": bias, "classes": class_bias, "marks": True}
     for spec in sizes.heads:
         tokens = spec.kind == "tokens"
         rows = 1 if spec.kind == "marks" else spec.outputs
@@ -261,5 +276,5 @@ def head_counts(
         multiplied += round(matrix * (share_multiplied(cutoffs, rows) if groups else 1)) + layer
         shared = tied and tokens and spec.outputs == sizes.vocabulary
         parameters += (0 if shared else matrix) + layer + groups * (matrix // rows)
-        parameters += rows + groups if bias or not tokens else 0
+        parameters += rows + groups if biased[spec.kind] else 0
     return parameters, multiplied

@@ -6,7 +6,8 @@
 Blocks normalise before they mix, and once more after the last. What a place may see comes with the rows, so
 the same network is causal, bidirectional or anything between. Blocks can be local (`heads.local`), as in
 Mistral and Gemma, and queries and keys normalised (`heads.normed`), as in OLMo 2 and Qwen 3. The feed-forward
-can be many, of which each token goes through a few (`feed.experts`), as in Mixtral and DeepSeek.
+can be many, of which each token goes through a few (`feed.experts`), as in Mixtral and DeepSeek. A head for
+classes has no bias, as that of `GPT2ForSequenceClassification` and of Llama's.
 
 First values, for depth N (GPT-2's):
 
@@ -119,7 +120,7 @@ class Decoder(Model):
         level = 2 * each * self.head_width if self.heads.normed else 0
         block = matrices + (biases if self.bias else 0) + 2 * norm + level
         places = sizes.window * self.width if self.positions.kind == "learned" else 0
-        heads, _ = head_counts(sizes, self.width, tied=self.tied)
+        heads, _ = head_counts(sizes, self.width, tied=self.tied, class_bias=False)
         return sizes.vocabulary * self.width + places + self.depth * block + norm + heads
 
     def flops_per_token(self, sizes: Sizes) -> int:
@@ -166,7 +167,11 @@ class DecoderNetwork(Transformer):
         self.blocks = nn.ModuleList(model.block() for _ in range(model.depth))
         self.norm = model.norm_maker(model.width)()
         self.heads = build_heads(
-            sizes.heads, model.width, sizes.loss, tied=self.embedding if model.tied else None
+            sizes.heads,
+            model.width,
+            sizes.loss,
+            tied=self.embedding if model.tied else None,
+            class_bias=False,
         )
 
     def embed(self, main: Rows) -> Tensor:

@@ -7,7 +7,7 @@ that derives from `Objective`. Nothing else is edited.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from telos.errors import ConfigError
 from telos.tokenizer import Tokenizer
 from telos.turns import Turn
 
-__all__ = ["Objective", "Partner", "Prompt", "after_begin"]
+__all__ = ["Learned", "Objective", "Partner", "Prompt", "after_begin"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,23 @@ class Prompt:
     """What is read before anything is said."""
     ends: tuple[int, ...] = ()
     """Tokens that end what is said, beside the end token."""
+
+
+class Learned(NamedTuple):
+    """A head that puts texts in classes, which a model to start from brings with it, and how it was asked."""
+
+    names: tuple[str, ...]
+    """Of its classes, in the order of its rows; empty where nobody named them."""
+    rows: int
+    """How many they are."""
+    read: Literal["full", "causal"]
+    """Texts were read in both directions, or from left to right."""
+    asked: Literal["first", "last", "all"]
+    """At which place of a row, special tokens included; or the mean of all."""
+
+    def fits(self, names: Sequence[str]) -> bool:
+        """Whether its rows can be those of classes of these names, in this order."""
+        return tuple(names) == self.names if self.names else len(names) == self.rows
 
 
 def after_begin(ids: NDArray[np.int64], tokenizer: Tokenizer) -> Prompt:
@@ -174,6 +191,16 @@ class Objective(Member, ABC):
             DataError: they cannot be learned.
         """
         return self
+
+    @classmethod
+    def knowing(cls, given: Mapping[str, Any], head: Learned) -> dict[str, Any]:
+        """Its settings, `given` as a recipe has them, with what the head for classes of the model to start
+        from decides of them; by default nothing.
+
+        Raises:
+            ConfigError: the head cannot be asked by the settings that are given.
+        """
+        return dict(given)
 
     def classes(self) -> tuple[str, ...]:
         """Names of the classes that it puts whole texts in; none by default."""

@@ -8,8 +8,8 @@ Hidden: the class. Seen: the text, in one of two ways, with begin ⊢, separate 
     read = "full"       ⊢ text |     seen in both directions; asked at ⊢
     read = "causal"     ⊢ text ⊣     each place sees those before it; asked at ⊣, the first to see all
 
-With `pool = "mean"` the question is put to the mean of the text's places. Of a text that is longer than the
-window its beginning is read.
+With `pool = "mean"` the question is put to the mean of the text's places, with `pool = "all"` to that of the
+whole row, as ModernBERT has it. Of a text that is longer than the window its beginning is read.
 
 Classes are names, everywhere: those of the data's column `label`. Which number a class has in the model is
 decided by `labels` alone, which the run's own recipe holds, and never by the order of lines in a file.
@@ -25,9 +25,9 @@ from pydantic import model_validator
 from telos import config
 from telos.batch import Ask, Cut, Example, HeadSpec, Piece, Read, Side
 from telos.config import Lax
-from telos.errors import DataError
+from telos.errors import ConfigError, DataError
 from telos.find import suggestion
-from telos.objectives._base import Objective
+from telos.objectives._base import Learned, Objective
 from telos.objectives._framing import framed, inside, room, stretch
 from telos.tokenizer import Tokenizer
 
@@ -50,8 +50,9 @@ class Classify(Objective):
     read: Literal["full", "causal"] = "full"
     """A text is read in both directions and asked about at its begin token, or from left to right and asked
     about at its end token, as recurrent models and decoders read."""
-    pool: Literal["mark", "mean"] = "mark"
-    """What is asked: that token's state, or the mean of the states of the text's tokens."""
+    pool: Literal["mark", "mean", "all"] = "mark"
+    """What is asked: that token's state, the mean of the states of the text's tokens, or the mean of all,
+    with those around the text."""
     weights: Literal["equal", "balanced"] | dict[str, float] = "equal"
     """What a text of each class weighs in the loss: all the same; in proportion to 1 / (texts of its class to
     train on), so that classes weigh the same; or by name, 1 where nothing is said."""
@@ -86,6 +87,33 @@ class Classify(Objective):
 
     def classes(self) -> tuple[str, ...]:
         return self.labels
+
+    @classmethod
+    def knowing(cls, given: Mapping[str, Any], head: Learned) -> dict[str, Any]:
+        """With the classes of a trained head, and asked as it was. Where `given` names other classes nothing
+        is added: then the head starts anew.
+
+        Raises:
+            ConfigError: nobody named its classes; or it is to be asked in another way.
+        """
+        labels = given.get("labels") or list(head.names)
+        if not isinstance(labels, list | tuple):
+            return dict(given)  # what is wrong with them is said with all other settings
+        if not labels:
+            raise ConfigError(
+                f"the head there is for {head.rows} classes, and nobody named them. Name them in the order "
+                'of its rows: objective.labels=["…", "…"]'
+            )
+        if not head.fits(labels):
+            return dict(given)
+        found = {"labels": labels, "read": head.read, "pool": "all" if head.asked == "all" else "mark"}
+        for key in ("read", "pool"):
+            if given.get(key, found[key]) != found[key]:
+                raise ConfigError(
+                    f"the head for classes there was not asked so: objective.{key} = {given[key]!r}. Set it "
+                    f"to {found[key]!r}; or name other classes in objective.labels, and it starts anew."
+                )
+        return {**given, **found}
 
     def informed(self, classes: Counts) -> "Classify":
         """With the names and weights of the classes.
@@ -144,14 +172,14 @@ class Classify(Objective):
             raise DataError(_unknown(name, self.labels))
         weights = self.weights if isinstance(self.weights, dict) else {}
         last = len(row.main) - 1
-        text = np.arange(1, last)
-        mean = self.pool == "mean" and len(text) > 0
+        several = {"mark": np.arange(0), "mean": np.arange(1, last), "all": np.arange(last + 1)}[self.pool]
+        mean = len(several) > 0
         return Ask(
             head=HEAD,
-            at=text if mean else np.array([0 if self.read == "full" else last]),
+            at=several if mean else np.array([0 if self.read == "full" else last]),
             target=np.array([self.labels.index(name)]),
             weight=np.array([weights.get(name, 1.0)], np.float32),
-            of=np.zeros(len(text), np.int64) if mean else None,
+            of=np.zeros(len(several), np.int64) if mean else None,
         )
 
 
@@ -176,5 +204,6 @@ def _check_known(labels: Sequence[str], classes: Counts) -> None:
 def _unknown(name: str, labels: Sequence[str]) -> str:
     return (
         f"the class {name!r} is none of the classes to train on.{suggestion(name, list(labels))} There are: "
-        f"{', '.join(labels)}. Mend the label, add texts of it to train on, or name it in objective.labels."
+        f"{', '.join(labels)}. Mend the label, add texts of it to train on, or name it in objective.labels. "
+        "(The classes of a model to start from that has such a head are its own, by its names for them.)"
     )

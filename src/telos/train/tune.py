@@ -4,7 +4,7 @@
 |---|---|---|
 | `all` | every weight | most text, or a task far from what the model knows; most memory |
 | `heads` | the heads, on what the model makes of a text as it is | a quick look at what is in a model |
-| `lora` | adapters beside linear layers, and heads other than `tokens` | little memory; a small result |
+| `lora` | adapters, heads other than `tokens`, rows of new tokens | little memory; a small result |
 
 What is not trained is in no optimizer and has no gradient. With `decay` d, a layer learns at the rate times d
 to the power of the layers above it (Howard and Ruder, 2018; Clark et al., 2020): heads at the whole rate, the
@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from telos.config import Lax, Settings
 from telos.errors import ConfigError
-from telos.models._adapters import adapt, adapters
+from telos.models._adapters import adapt, adapters, grow, grown
 from telos.models._base import Network
 
 __all__ = ["LoraSettings", "TuneSettings", "put_on", "trained_numbers", "tune"]
@@ -41,7 +41,8 @@ class TuneSettings(Settings):
     """What of a model that was trained before (`model.from`) is trained on."""
 
     only: Literal["all", "heads", "lora"] = "all"
-    """Every weight; the heads alone; or adapters, with which heads other than `tokens` are trained too."""
+    """Every weight; the heads alone; or adapters, with which heads other than `tokens` and the rows of tokens
+    that are new to the model are trained too."""
     lora: LoraSettings = LoraSettings()
     """The adapters."""
     decay: float = Field(1.0, gt=0, le=1)
@@ -58,14 +59,16 @@ class TuneSettings(Settings):
         return self
 
 
-def tune(network: Network, settings: TuneSettings, seed: int) -> None:
-    """Make a network, which has its first values, ready to be trained so.
+def tune(network: Network, settings: TuneSettings, seed: int, *, new: int = 0) -> None:
+    """Make a network, which has its first values, ready to be trained so. `new`: the last so many tokens of
+    its vocabulary were not in that of the model which it began from.
 
     Raises:
         ConfigError: the network has no such layers, or no head of its own.
     """
     if settings.only == "lora":
         put_on(network, settings.lora, seed)
+        grow(network, new)
     if settings.only != "all":
         _freeze(network, settings.only)
     if settings.decay != 1.0:
@@ -85,6 +88,7 @@ def put_on(network: Network, lora: LoraSettings, seed: int = 0) -> None:
 def _freeze(network: Network, only: str) -> None:
     """Gradients for what is trained alone."""
     new = {id(p) for layer in adapters(network).values() for p in (layer.down, layer.up)}
+    new |= {id(rows) for rows in grown(network)}
     for name, parameter in network.named_parameters():
         head = name.startswith("heads.") and (only == "heads" or not name.startswith("heads.tokens."))
         parameter.requires_grad_(head or id(parameter) in new)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from telos.batch import HeadSpec
 from telos.errors import ConfigError
 from telos.models._base import Model, Sizes
 from telos.tokenizer import Tokenizer
@@ -19,13 +20,16 @@ from telos.tokenizer import Tokenizer
 __all__ = [
     "BOTH_WAYS",
     "Architecture",
+    "Classifier",
     "Fixed",
     "Pair",
+    "classifies",
     "figure",
     "has_head",
     "integer",
     "key_heads_misfit",
     "linear",
+    "named_head",
     "norm",
     "rotary_base",
     "stacked",
@@ -62,6 +66,20 @@ class Fixed(NamedTuple):
     default: Any
 
 
+class Classifier(NamedTuple):
+    """Their model that puts texts in classes."""
+
+    kind: str
+    """Its class: `BertForSequenceClassification`."""
+    head: str
+    """Its last layer, which has a row for each class."""
+    asked: Mapping[str, Mapping[str, Any]]
+    """Where a text can be asked: at the `first` place of its row, at the `last`, or the mean of `all`; and
+    what config.json says of it."""
+    unlike: str = ""
+    """Why ours is never the same, where it is not."""
+
+
 BOTH_WAYS: Mapping[str, str] = {
     "begin": "[CLS]",
     "end": "[SEP]",
@@ -95,6 +113,8 @@ class Architecture(ABC):
     """Endings of names of tensors that are no weights."""
     tied: ClassVar[tuple[str, ...]] = ()
     """Names of the embedding and of the heads that can be the same."""
+    classifier: ClassVar[Classifier | None] = None
+    """The model with a head for classes that have names, where there is one."""
     fixed: ClassVar[tuple[Fixed, ...]] = ()
     """What config.json must say so that our network computes the same."""
     specials: ClassVar[Mapping[str, str]] = {}
@@ -122,15 +142,16 @@ class Architecture(ABC):
 
     def opened_by(self, sizes: Sizes) -> str:
         """The class of transformers' that opens it with all its heads."""
-        return _OPENED[self.reads]
+        return "AutoModelForSequenceClassification" if classifies(sizes) else _OPENED[self.reads]
 
     def asks(self, sizes: Sizes) -> str:
         """The head that the proof compares."""
-        return "tokens"
+        named = named_head(sizes)
+        return named.name if named is not None and classifies(sizes) else "tokens"
 
     def kept(self, sizes: Sizes) -> tuple[str, ...]:
         """Of the heads that there are, those that an export has."""
-        return self.heads
+        return (self.asks(sizes),) if classifies(sizes) else self.heads
 
     def generation(self, tokenizer: Tokenizer) -> dict[str, Any]:
         """What generation_config.json says beside special tokens: those that are never written."""
@@ -158,6 +179,16 @@ class Architecture(ABC):
 def has_head(sizes: Sizes, name: str) -> bool:
     """Whether a network of these sizes has that head."""
     return any(spec.name == name for spec in sizes.heads)
+
+
+def named_head(sizes: Sizes) -> HeadSpec | None:
+    """The head that puts texts in classes which have names."""
+    return next((spec for spec in sizes.heads if spec.kind == "classes" and spec.names), None)
+
+
+def classifies(sizes: Sizes) -> bool:
+    """Whether a network of these sizes does nothing but put texts in classes."""
+    return named_head(sizes) is not None and all(spec.kind == "classes" for spec in sizes.heads)
 
 
 def key_heads_misfit(model: Any) -> str:

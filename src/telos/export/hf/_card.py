@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from telos.export._base import Trained
-from telos.export.hf._base import Architecture
+from telos.export.hf._base import Architecture, classifies
 
 __all__ = ["card"]
 
@@ -14,7 +14,9 @@ _TASKS = {"causal": "text-generation", "full": "fill-mask", "pair": "text2text-g
 def card(trained: Trained, name: str, architecture: Architecture, figures: Mapping[str, Any]) -> str:
     """README.md, with the head that the hub reads."""
     says_tokens = architecture.asks(trained.sizes) == "tokens"
-    task = [f"pipeline_tag: {_TASKS[architecture.reads]}"] if says_tokens else []
+    judges = classifies(trained.sizes)
+    tag = "text-classification" if judges else _TASKS[architecture.reads]
+    task = [f"pipeline_tag: {tag}"] if says_tokens or judges else []
     head = ["---", "library_name: transformers", *task, "---"]
     kind = architecture.opened_by(trained.sizes)
     count = trained.model.parameter_count(trained.sizes)
@@ -53,14 +55,25 @@ def _said(trained: Trained) -> Iterator[str]:
         for split, counts in splits.items():
             yield f"| {split} | {counts['documents']:,} | {counts['bytes']:,} | {counts['tokens']:,} |"
         yield ""
-    scores = trained.about.get("evaluation", {}).get("test", {})
-    if scores.get("loss") is not None:
+    rows = list(_figures(trained.about.get("evaluation", {}).get("test", {})))
+    if rows:
         yield from ("## Figures on held-out text", "", "| figure | value |", "|---|---|")
-        yield f"| loss, nats per token ({scores['kind']}) | {scores['loss']:.4f} |"
-        for key, words in (("perplexity", "perplexity per token"), ("bits_per_byte", "bits per byte")):
-            if scores.get(key) is not None:
-                yield f"| {words} | {scores[key]:.4f} |"
+        yield from (f"| {name} | {value:.4f} |" for name, value in rows)
         yield ""
+
+
+def _figures(scores: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """What an evaluation found, by name."""
+    if scores.get("loss") is not None:
+        unit = "token" if scores.get("tokens") else "question"
+        yield f"loss, nats per {unit} ({scores['kind']})", scores["loss"]
+    if scores.get("tokens") and scores.get("perplexity") is not None:
+        yield "perplexity per token", scores["perplexity"]
+    if scores.get("bits_per_byte") is not None:
+        yield "bits per byte", scores["bits_per_byte"]
+    if judged := scores.get("classification"):
+        yield f"accuracy on {judged['texts']:,} texts", judged["accuracy"]["value"]
+        yield "macro-F1", judged["macro_f1"]["value"]
 
 
 def _proved(figures: Mapping[str, Any], says_tokens: bool) -> Iterator[str]:
@@ -74,6 +87,13 @@ def _proved(figures: Mapping[str, Any], says_tokens: bool) -> Iterator[str]:
         for length, difference in by_length.items():
             what = f"logits at {length} tokens, {kind}: difference as a share of the largest"
             yield f"| {what} | {difference:.1e} |"
+    if "classes" in figures:
+        classes = figures["classes"]
+        what = f"logits of {classes['texts']} texts that are padded together, float32"
+        yield f"| {what} | {classes['difference']:.1e} |"
+        yield f"| tokens of held-out text that both tokenizers agree on | {figures['tokens']:,} |"
+        yield from ("", f"The classes: {', '.join(classes['names'])}.")
+        return
     perplexity, greedy = figures["perplexity"], figures["greedy"]["tokens"]
     scored = f"{perplexity['tokens']:,} tokens of {figures['text']}"
     what = "perplexity on" if says_tokens else 'perplexity of "was it replaced?" on'

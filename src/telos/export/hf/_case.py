@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from telos.batch import Pattern, Rows
+from telos.batch import Example, Pattern, Rows, gathered
+from telos.data.packing import collate
 from telos.export.hf._base import Architecture
 from telos.models._base import Network
 from telos.tokenizer import Tokenizer
 
-__all__ = ["Case", "case", "ours_say", "rows_of", "theirs_say"]
+__all__ = ["Case", "case", "ours_judge", "ours_say", "rows_of", "theirs_say"]
 
 HIDDEN = 7
 """Of what reads in both directions, every so many tokens are hidden."""
@@ -56,6 +57,14 @@ def ours_say(network: Network, asked: Case, architecture: Architecture) -> Tenso
     source = None if asked.source is None else rows_of(asked.source, "full")
     hidden, _ = network.encode(rows, source)
     return network.logits(hidden, asked.head)[0]
+
+
+def ours_judge(network: Network, question: Example) -> Tensor:
+    """Logits (1, classes) of a text that is asked as a whole."""
+    batch = collate([[question]])
+    (asked,) = batch.asks
+    hidden, _ = network.encode(batch.main)
+    return network.logits(gathered(hidden.flatten(0, 1), asked), asked.head)[:1]
 
 
 def theirs_say(model: Any, asked: Case, architecture: Architecture) -> Tensor:

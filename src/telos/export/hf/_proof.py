@@ -6,9 +6,12 @@
 | | the same in float64 | within 1e-5 |
 | perplexity | held-out text, in float32 | within 1e-4 of each other |
 | greedy text | up to 64 tokens from nothing, in float64 | equal |
+| classes | held-out texts as they are, cut to the window and padded | logits within 1e-4 of the largest |
 | tokens | held-out text through both tokenizers | equal |
 | special tokens | their ids in all files | equal |
 | weights | what loading says of them | none new, none left over |
+
+A model that puts texts in classes has neither perplexity nor greedy text.
 """
 
 import copy
@@ -26,9 +29,11 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from telos.errors import ConfigError, ExportError
+from telos.evaluate._classifier import Classifier
 from telos.export._base import Trained
-from telos.export.hf._base import Architecture
-from telos.export.hf._case import case, ours_say, theirs_say
+from telos.export.hf._base import Architecture, classifies
+from telos.export.hf._case import case, ours_judge, ours_say, theirs_say
+from telos.export.hf._classes import question, stream
 from telos.export.hf._write import TEMPLATE, special_ids, special_tokens
 from telos.generate._base import generate
 from telos.generate._settings import GenerateSettings
@@ -36,7 +41,7 @@ from telos.json_files import read_object
 from telos.models._base import Network
 from telos.turns import Turn
 
-__all__ = ["compared", "loaded", "prove", "quiet", "same_chats"]
+__all__ = ["compared", "loaded", "prove", "quiet", "same_chats", "same_classes"]
 
 LENGTHS = (1, 20)
 """And as many as fit."""
@@ -64,8 +69,9 @@ def prove(trained: Trained, architecture: Architecture, folder: Path) -> dict[st
         _same_ids(trained, architecture, folder)
         tokens = _same_tokens(transformers, trained, folder)
         chats = same_chats(transformers, trained, folder)
+        classes = same_classes(transformers, trained, folder, theirs)
         figures = compared(trained, architecture, theirs)
-    return {"transformers": transformers.__version__, **figures, "tokens": tokens, **chats}
+    return {"transformers": transformers.__version__, **figures, "tokens": tokens, **chats, **classes}
 
 
 @torch.no_grad()
@@ -77,12 +83,16 @@ def compared(trained: Trained, architecture: Architecture, theirs: Any) -> dict[
         ExportError: they differ.
     """
     ours = copy.deepcopy(trained.network).cpu().eval()
+    judges = classifies(trained.sizes)
+    said: dict[str, Any] = {}
     logits = {"float32": _same_logits(trained, architecture, ours, theirs, "float32")}
-    perplexity = _same_perplexity(trained, architecture, ours, theirs)
+    if not judges:
+        said["perplexity"] = _same_perplexity(trained, architecture, ours, theirs)
     ours, theirs = ours.double(), theirs.double()
     logits["float64"] = _same_logits(trained, architecture, ours, theirs, "float64")
-    greedy = _same_text(trained, architecture, ours, theirs)
-    return {"text": trained.held.name, "logits": logits, "perplexity": perplexity, "greedy": greedy}
+    if not judges:
+        said["greedy"] = _same_text(trained, architecture, ours, theirs)
+    return {"text": trained.held.name, "logits": logits, **said}
 
 
 @contextmanager
@@ -182,22 +192,67 @@ def same_chats(transformers: Any, trained: Trained, folder: Path) -> dict[str, A
     return {"chats": len(texts)}
 
 
+@torch.no_grad()
+def same_classes(transformers: Any, trained: Trained, folder: Path, theirs: Any) -> dict[str, Any]:
+    """How many texts are put in the same classes, from their characters on, padded together; one is longer
+    than the window. Nothing for a model that puts none in classes."""
+    if not classifies(trained.sizes):
+        return {}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    texts = [trained.tokenizer.decode(ids) for ids in trained.held.documents]
+    texts = [text for text in texts if text and not text.isspace()]
+    longer = texts[0] * (1 + trained.sizes.window // max(1, len(trained.tokenizer.encode(texts[0]))))
+    texts.append(longer)
+    given = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    ours = copy.deepcopy(trained.network).cpu()
+    classifier = Classifier(ours, trained.objective, trained.tokenizer, trained.sizes.window)
+    names = theirs.config.id2label
+    if names != dict(enumerate(classifier.labels)):
+        here = ", ".join(classifier.labels)
+        raise ExportError(f"the classes are {names} there, and {here} here. {NOTHING}")
+    a, b = torch.from_numpy(classifier.logits(texts)), theirs(**given).logits
+    difference = _difference(a, b, "of held-out texts that are padded together", "float32")
+    return {"classes": {"names": list(classifier.labels), "texts": len(texts), "difference": difference}}
+
+
 def _same_logits(
     trained: Trained, architecture: Architecture, ours: Network, theirs: Any, kind: str
 ) -> dict[str, float]:
     """By length: the largest difference as a share of the largest logit."""
-    stream, head = _stream(trained), architecture.asks(trained.sizes)
+    text, room = stream(trained), trained.sizes.window
+    if classifies(trained.sizes):
+        room = trained.objective.cut(room).length
     found = {}
-    for length in dict.fromkeys(min(n, trained.sizes.window) for n in (*LENGTHS, trained.sizes.window)):
-        asked = case(architecture, torch.from_numpy(np.resize(stream, length)), trained.tokenizer, head)
-        a, b = ours_say(ours, asked, architecture), theirs_say(theirs, asked, architecture)
-        found[str(length)] = difference = float((a - b).abs().max() / a.abs().max().clamp(min=1e-9))
-        if not difference <= LIMITS[kind]:
-            raise ExportError(
-                f"the exported model says something else: at a length of {length}, logits in {kind} differ "
-                f"by {difference:.1e} of the largest, where {LIMITS[kind]:.0e} is allowed. {NOTHING}"
-            )
+    for length in dict.fromkeys(min(n, room) for n in (*LENGTHS, room)):
+        a, b = _both_say(trained, architecture, np.resize(text, length), ours, theirs)
+        found[str(length)] = _difference(a, b, f"at a length of {length},", kind)
     return found
+
+
+def _both_say(
+    trained: Trained, architecture: Architecture, ids: NDArray[np.int64], ours: Network, theirs: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of a text (n,): at each of its places, or of its classes."""
+    if classifies(trained.sizes):
+        row = question(trained, ids)
+        return ours_judge(ours, row), theirs(input_ids=torch.from_numpy(row.main.ids)[None]).logits
+    asked = case(architecture, torch.from_numpy(ids), trained.tokenizer, architecture.asks(trained.sizes))
+    return ours_say(ours, asked, architecture), theirs_say(theirs, asked, architecture)
+
+
+def _difference(a: torch.Tensor, b: torch.Tensor, where: str, kind: str) -> float:
+    """The largest as a share of the largest logit.
+
+    Raises:
+        ExportError: it is more than rounding.
+    """
+    difference = float((a - b).abs().max() / a.abs().max().clamp(min=1e-9))
+    if not difference <= LIMITS[kind]:
+        raise ExportError(
+            f"the exported model says something else: {where} logits in {kind} differ by {difference:.1e} of "
+            f"the largest, where {LIMITS[kind]:.0e} is allowed. {NOTHING}"
+        )
+    return difference
 
 
 def _same_perplexity(
@@ -205,9 +260,9 @@ def _same_perplexity(
 ) -> dict[str, float]:
     """Of both, on held-out text in windows."""
     nats, count, window = [0.0, 0.0], 0, trained.sizes.window
-    stream, head = _stream(trained)[:SCORED], architecture.asks(trained.sizes)
-    for start in range(0, len(stream), window):
-        asked = case(architecture, torch.from_numpy(stream[start : start + window]), trained.tokenizer, head)
+    text, head = stream(trained)[:SCORED], architecture.asks(trained.sizes)
+    for start in range(0, len(text), window):
+        asked = case(architecture, torch.from_numpy(text[start : start + window]), trained.tokenizer, head)
         both = (ours_say(ours, asked, architecture), theirs_say(theirs, asked, architecture))
         for side, said in enumerate(both):
             nats[side] += float(
@@ -251,7 +306,7 @@ def _answered(
 ) -> tuple[list[int], list[int]]:
     """What is said of a source, up to the end token."""
     tokenizer, length = trained.tokenizer, max(1, min(GREEDY, trained.sizes.window - 1))
-    ids = torch.from_numpy(_stream(trained)[: trained.sizes.window])
+    ids = torch.from_numpy(stream(trained)[: trained.sizes.window])
     asked = case(architecture, ids, tokenizer)
     said = [tokenizer.begin]
     while len(said) <= length and (len(said) == 1 or said[-1] != tokenizer.end):
@@ -267,13 +322,8 @@ def _filled(
     trained: Trained, architecture: Architecture, ours: Network, theirs: Any
 ) -> tuple[list[int], list[int]]:
     """The likeliest tokens in hidden places, or for each place whether it is held to be replaced."""
-    ids = torch.from_numpy(_stream(trained)[: trained.sizes.window])
+    ids = torch.from_numpy(stream(trained)[: trained.sizes.window])
     asked = case(architecture, ids, trained.tokenizer, architecture.asks(trained.sizes))
     both = (ours_say(ours, asked, architecture), theirs_say(theirs, asked, architecture))
     a, b = (said[asked.at].argmax(-1).tolist()[:GREEDY] for said in both)
     return a, b
-
-
-def _stream(trained: Trained) -> NDArray[np.int64]:
-    """All held-out documents, one after the other."""
-    return np.concatenate(trained.held.documents).astype(np.int64)

@@ -4,6 +4,8 @@
     model.safetensors               the weights, or the parts that model.safetensors.index.json lists
     tokenizer.json                  the vocabulary, and tokenizer_config.json, which tells its special tokens
 
+An adapter can stand on it, in a folder of its own (see `_adapter`), with a vocabulary if that grew.
+
 Nothing that is read here is executed: no pickled weights, no templates, no code beside the model.
 """
 
@@ -21,14 +23,23 @@ from torch import Tensor
 
 from telos.errors import ConfigError, DataError
 from telos.export import hf
-from telos.export.hf._base import Architecture, Pair, to_ours
+from telos.export.hf import _adapter, _classes
+from telos.export.hf._adapter import Adapter
+from telos.export.hf._base import Architecture, Pair, has_head, named_head, to_ours
 from telos.find import find, names, suggestion
 from telos.json_files import read_object
 from telos.models._base import Model, Network, Sizes
+from telos.objectives._base import Learned
 
 __all__ = ["Described", "describe", "holds", "load"]
 
-_WANTED = ("*.safetensors", "model.safetensors.index.json", "config.json", "tokenizer.json")
+_WANTED = (
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "config.json",
+    "tokenizer.json",
+    "adapter_config.json",
+)
 _OPTIONAL = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 _ROLES = {"begin": "bos", "end": "eos", "pad": "pad", "mask": "mask", "separate": "sep"}
 """Our special tokens, and what their keys in tokenizer_config.json begin with."""
@@ -45,35 +56,52 @@ class Described(NamedTuple):
     """A hash of all that was read and of the weights."""
     places: int
     """Tokens that it can read at once; 0 for no limit."""
+    classes: Learned | None = None
+    """Its head for classes, where it has one that can be taken over."""
 
 
-def describe(source: str) -> Described:
-    """What is in `source`.
+class _Opened(NamedTuple):
+    """A folder, and what stands on it."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    """As config.json has it, with the head for classes that came with an adapter."""
+    architecture: Architecture
+    words: Path
+    """The folder that the vocabulary is in."""
+    adapter: Adapter | None = None
+    beside: tuple[Path, ...] = ()
+    """The adapter's files."""
+
+
+def describe(source: str, adapter: str = "") -> Described:
+    """What is in `source`, with an `adapter` on it if there is one.
 
     Raises:
-        ConfigError: there is no such folder, or a model of a kind that is not known here.
+        ConfigError: there is no such folder, or a model or an adapter of a kind that is not known here.
         DataError: a file is missing or broken, or the weights are pickled.
     """
-    folder = _folder(source)
-    config, architecture = _config(folder)
-    tokenizer = folder / "tokenizer.json"
+    opened = _open(source, adapter)
+    tokenizer = opened.words / "tokenizer.json"
     if not tokenizer.is_file():
         raise DataError(
             f"{tokenizer}: there is no such file. Make one from what is there, with transformers: "
             "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)."
         )
-    weights = _weight_files(folder)
-    special = _special_tokens(folder, config, architecture)
+    weights = _weight_files(opened.folder)
+    special = _special_tokens(opened.words, opened.config, opened.architecture)
     return Described(
-        model={"name": architecture.model, **architecture.describe(config)},
+        model={"name": opened.architecture.model, **opened.architecture.describe(opened.config)},
         tokenizer={"path": str(tokenizer), "special": special},
-        content=_digest([folder / "config.json", tokenizer, *weights]),
-        places=architecture.places(config),
+        content=_digest([opened.folder / "config.json", tokenizer, *weights, *opened.beside]),
+        places=opened.architecture.places(opened.config),
+        classes=_classes.learned(opened.config, opened.architecture),
     )
 
 
-def load(source: str, network: Network, model: Model, sizes: Sizes) -> list[str]:
-    """Put the weights of `source` into a network that was built by its description and initialised.
+def load(source: str, network: Network, model: Model, sizes: Sizes, *, adapter: str = "") -> list[str]:
+    """Put the weights of `source`, with what an `adapter` adds to them, into a network that was built by its
+    description and initialised.
 
     What the network has and the file has not stays as it is: heads, and rows for tokens beyond the file's
     vocabulary.
@@ -81,23 +109,25 @@ def load(source: str, network: Network, model: Model, sizes: Sizes) -> list[str]
     Returns: sentences that say what was not simply taken over.
 
     Raises:
-        ConfigError: the network has more places than the file, or other sizes.
+        ConfigError: the network has more places than the file, or other sizes; or the adapter does not fit.
         DataError: a tensor is missing or of another shape, or a file is broken.
     """
-    folder = _folder(source)
-    config, architecture = _config(folder)
-    theirs = _tensors(folder, architecture)
+    opened = _open(source, adapter)
+    config, architecture = opened.config, opened.architecture
     pairs = architecture.pairs(model, sizes)
     if architecture.places(config) and sizes.window > architecture.places(config):
         raise ConfigError(
             f"train.window = {sizes.window}: the model in {source} has {architecture.places(config)} places. "
             f"Set train.window to at most {architecture.places(config)}."
         )
+    theirs = _moved(opened, pairs, sizes)
     _check_tied(architecture, config, theirs)
-    said = []
+    left, said = _about_classes(opened, pairs, theirs, sizes)
     with torch.no_grad():
         parameters = dict(network.named_parameters())
         for pair in pairs:
+            if pair.ours in left:
+                continue
             if pair.spare and pair.theirs[0] not in theirs:
                 pair = pair._replace(theirs=(pair.spare,))
             if all(name in theirs for name in pair.theirs):
@@ -106,11 +136,20 @@ def load(source: str, network: Network, model: Model, sizes: Sizes) -> list[str]
             elif pair.ours.startswith("heads."):
                 said.append(f"{pair.ours} starts anew: {source} does not hold it")
             else:
-                raise DataError(f"{folder}: the weights lack {', '.join(pair.theirs)}.")
+                raise DataError(f"{opened.folder}: the weights lack {', '.join(pair.theirs)}.")
         known = {pair.ours for pair in pairs}
         anew = [name for name in parameters if name.startswith("heads.") and name not in known]
         said += [f"{name} starts anew: a {config['model_type']} has no such head" for name in anew]
     return [*said, *_not_taken(pairs, theirs, architecture), *_grown(pairs, theirs, sizes)]
+
+
+def _moved(opened: _Opened, pairs: Sequence[Pair], sizes: Sizes) -> dict[str, Tensor]:
+    """The weights of a folder, with what an adapter adds to them."""
+    theirs, architecture = _tensors(opened.folder, opened.architecture), opened.architecture
+    if opened.adapter is None:
+        return theirs
+    tied = has_head(sizes, "tokens") and bool(architecture.describe(opened.config).get("tied", True))
+    return opened.adapter.on(theirs, pairs, architecture, tied=tied)
 
 
 def holds(source: str, written: Path) -> bool:
@@ -127,26 +166,43 @@ def holds(source: str, written: Path) -> bool:
 # ---- finding it
 
 
-def _folder(source: str) -> Path:
+def _open(source: str, adapter: str) -> _Opened:
+    folder = _folder(source)
+    if _adapter.is_adapter(folder):
+        raise ConfigError(
+            f"model.from = {source!r}: what is there is an adapter, which stands on a model. Say both: "
+            f'model.from={{source="MODEL", adapter="{source}"}}'
+        )
+    config, architecture = _config(folder)
+    if not adapter:
+        return _Opened(folder, config, architecture, folder)
+    beside = _folder(adapter, "model.from.adapter")
+    found = _adapter.read(adapter, beside, architecture)
+    words = beside if (beside / "tokenizer.json").is_file() else folder
+    told = found.told(config, architecture)
+    return _Opened(folder, told, architecture, words, found, _adapter.files(beside))
+
+
+def _folder(source: str, key: str = "model.from") -> Path:
     """The folder itself, or what was fetched from the hub."""
     path = Path(source)
     if path.is_dir():
         return path
     if path.exists() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", source):
         raise ConfigError(
-            f"model.from = {source!r}: there is no such folder. A model on the hub of Hugging Face is named "
+            f"{key} = {source!r}: there is no such folder. A model on the hub of Hugging Face is named "
             "with its owner: OWNER/NAME."
         )
-    return _fetched(source)
+    return _fetched(source, key)
 
 
-def _fetched(name: str) -> Path:
+def _fetched(name: str, key: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError:
         raise ConfigError(
-            f"model.from = {name!r}: there is no such folder; to fetch it from the hub of Hugging Face, "
+            f"{key} = {name!r}: there is no such folder; to fetch it from the hub of Hugging Face, "
             "install the extra: pip install 'telos-lm[hf]'."
         ) from None
     try:
@@ -154,7 +210,7 @@ def _fetched(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(
-            f"model.from = {name!r}: there is no such folder here, and it could not be fetched from the hub "
+            f"{key} = {name!r}: there is no such folder here, and it could not be fetched from the hub "
             f"of Hugging Face either: {reason} Give a folder, or fetch it on a machine with a network: "
             f"hf download {name} --local-dir FOLDER."
         ) from None
@@ -343,6 +399,25 @@ def _not_taken(pairs: Sequence[Pair], theirs: Mapping[str, Tensor], architecture
         return []
     more = f" and {len(left) - 3} more" if len(left) > 3 else ""
     return [f"not used, for nothing here needs them: {', '.join(left[:3])}{more}"]
+
+
+def _about_classes(
+    opened: _Opened, pairs: Sequence[Pair], theirs: Mapping[str, Tensor], sizes: Sizes
+) -> tuple[set[str], list[str]]:
+    """Of a head for classes: which tensors of ours start anew though the file has such, and what is to be
+    said of it."""
+    named = named_head(sizes)
+    if named is None:
+        return set(), []
+    head = _classes.learned(opened.config, opened.architecture)
+    rows = {f"heads.{named.name}.weight", f"heads.{named.name}.bias"}
+    if not any(pair.ours in rows and pair.theirs[0] in theirs for pair in pairs):
+        return set(), []
+    if head is None or not head.fits(named.names):
+        return rows, [_classes.begun_anew(named, head)]
+    special = _special_tokens(opened.words, opened.config, opened.architecture)
+    framed = _classes.framed_otherwise(opened.words, special, opened.architecture)
+    return set(), [*_classes.called(named, head), *framed]
 
 
 def _grown(pairs: Sequence[Pair], theirs: Mapping[str, Tensor], sizes: Sizes) -> list[str]:

@@ -11,7 +11,8 @@ from telos import __version__
 from telos.errors import ConfigError
 from telos.export import hf
 from telos.export._base import PROOF, Trained
-from telos.export.hf._base import Architecture, Pair, has_head, to_theirs
+from telos.export.hf import _classes
+from telos.export.hf._base import Architecture, Pair, classifies, has_head, to_theirs
 from telos.export.hf._card import card
 from telos.find import find, names
 from telos.tokenizer import Tokenizer
@@ -65,7 +66,7 @@ def fitting(trained: Trained) -> tuple[str, Architecture]:
     reasons = []
     for name, architecture in every.items():
         if architecture.model == trained.model.name:
-            why = _headless(architecture, trained) or architecture.misfit(trained.model, trained.sizes)
+            why = architecture.misfit(trained.model, trained.sizes) or _headless(architecture, trained)
             if not why:
                 return name, architecture
             reasons.append(f"  {name}: {architecture.style}; here {why}")
@@ -79,7 +80,9 @@ def fitting(trained: Trained) -> tuple[str, Architecture]:
 
 
 def _headless(architecture: Architecture, trained: Trained) -> str:
-    """Whether nothing that the model was asked in training would be left of it."""
+    """Whether nothing that the model was asked in training would be left of it, or it was asked otherwise."""
+    if classifies(trained.sizes):
+        return _classes.misfit(architecture, trained)
     if any(has_head(trained.sizes, head) for head in architecture.kept(trained.sizes)):
         return ""
     return f"the model has no head but {', '.join(spec.name for spec in trained.sizes.heads)}"
@@ -90,6 +93,7 @@ def write_model(trained: Trained, architecture: Architecture, name: str, folder:
     ids = special_ids(trained.tokenizer, architecture)
     config = {
         **architecture.config(trained.model, trained.sizes),
+        **(_classes.described(architecture, trained) if classifies(trained.sizes) else {}),
         "model_type": name,
         "dtype": "float32",
         **ids,
@@ -151,9 +155,10 @@ def write_tokenizer(trained: Trained, architecture: Architecture, folder: Path) 
     """The vocabulary as it is, with the special tokens that training put around a text."""
     tokenizer = trained.tokenizer
     begin = ["begin"] if trained.objective.cut(trained.sizes.window).begin else []
-    before, after = {"causal": (begin, []), "full": (["begin"], ["separate"]), "pair": ([], ["end"])}[
-        architecture.reads
-    ]
+    around = {"causal": (begin, []), "full": (["begin"], ["separate"]), "pair": ([], ["end"])}
+    if classifies(trained.sizes):
+        around["causal"] = (["begin"], ["end"])
+    before, after = around[architecture.reads]
     text = tokenizer.for_others(before, after)
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     tokens, template = special_tokens(tokenizer, architecture), trained.objective.template(tokenizer)

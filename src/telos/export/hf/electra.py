@@ -2,9 +2,9 @@
 the discriminator's, which tokens were replaced, or the generator's, hidden tokens."""
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, ClassVar, final
 
-from telos.export.hf._base import Pair, has_head, integer, linear, norm
+from telos.export.hf._base import Classifier, Pair, has_head, integer, linear, norm
 from telos.export.hf._bert_like import BertLike
 from telos.models._base import Model, Sizes
 
@@ -20,18 +20,24 @@ class Electra(BertLike):
 
     style = 'an encoder with positions = "learned", norm = "post", feed = "gelu", any embedding.width'
     body = "electra."
+    classifier: ClassVar = Classifier(
+        "ElectraForSequenceClassification",
+        "classifier.out_proj",
+        {},
+        "its head for classes has a tanh, and theirs a GELU",
+    )
     tied = ("electra.embeddings.word_embeddings.weight", "generator_lm_head.weight")
     derived = ("embeddings.position_ids",)
     width, heads_count, feed_width = 256, 4, 1024
 
     def asks(self, sizes: Sizes) -> str:
-        return REPLACED if has_head(sizes, REPLACED) else "tokens"
+        return REPLACED if has_head(sizes, REPLACED) else super().asks(sizes)
 
     def kept(self, sizes: Sizes) -> tuple[str, ...]:
         return (self.asks(sizes),)
 
     def opened_by(self, sizes: Sizes) -> str:
-        return "AutoModelForPreTraining" if self.asks(sizes) == REPLACED else "AutoModelForMaskedLM"
+        return "AutoModelForPreTraining" if self.asks(sizes) == REPLACED else super().opened_by(sizes)
 
     def config(self, model: Model, sizes: Sizes) -> dict[str, Any]:
         e: Any = model

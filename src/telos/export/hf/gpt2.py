@@ -3,7 +3,18 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
-from telos.export.hf._base import Architecture, Fixed, Pair, figure, integer, linear, norm
+from telos.export.hf._base import (
+    Architecture,
+    Classifier,
+    Fixed,
+    Pair,
+    figure,
+    has_head,
+    integer,
+    linear,
+    named_head,
+    norm,
+)
 from telos.models._base import Model, Sizes
 
 __all__ = ["Gpt2"]
@@ -11,12 +22,13 @@ __all__ = ["Gpt2"]
 
 @final
 class Gpt2(Architecture):
-    """`GPT2LMHeadModel`."""
+    """`GPT2LMHeadModel`, or `GPT2ForSequenceClassification`."""
 
     model = "decoder"
     style = 'a decoder with positions = "learned", norm = "layer", feed = "gelu"'
     reads = "causal"
     body = "transformer."
+    classifier: ClassVar = Classifier("GPT2ForSequenceClassification", "score", {"last": {}})
     tied = ("transformer.wte.weight", "lm_head.weight")
     derived = (".attn.bias", ".attn.masked_bias")
     fixed: ClassVar = (
@@ -82,8 +94,10 @@ class Gpt2(Architecture):
             found += norm(f"{ours}.norm_feed", f"{theirs}.ln_2", bias=True)
             for layer, name in _LAYERS.items():
                 found += linear(f"{ours}.{layer}", f"{theirs}.{name}", bias=True, turned=True)
-        if not d.tied:
+        if not d.tied and has_head(sizes, "tokens"):
             found.append(Pair("heads.tokens.weight", ("lm_head.weight",), per="token"))
+        if (named := named_head(sizes)) is not None:
+            found += linear(f"heads.{named.name}", self.classifier.head, bias=False)
         return found
 
 

@@ -6,11 +6,14 @@ from typing import Any, ClassVar, final
 from telos.errors import ConfigError
 from telos.export.hf._base import (
     Architecture,
+    Classifier,
     Fixed,
     Pair,
     figure,
+    has_head,
     integer,
     linear,
+    named_head,
     norm,
     rotary_base,
     stacked,
@@ -22,12 +25,13 @@ __all__ = ["Llama"]
 
 @final
 class Llama(Architecture):
-    """`LlamaForCausalLM`."""
+    """`LlamaForCausalLM`, or `LlamaForSequenceClassification`."""
 
     model = "decoder"
     style = 'a decoder with positions = "rotary", norm = "rms", feed = "swiglu"'
     reads = "causal"
     body = "model."
+    classifier: ClassVar = Classifier("LlamaForSequenceClassification", "score", {"last": {}})
     tied = ("model.embed_tokens.weight", "lm_head.weight")
     derived = ("rotary_emb.inv_freq",)
     fixed: ClassVar = (
@@ -105,6 +109,8 @@ class Llama(Architecture):
             found += stacked(f"{ours}.feed.inward", feed, (d.feed_width, d.feed_width), bias=False)
             found += linear(f"{ours}.attend.outward", f"{theirs}.self_attn.o_proj", bias=False)
             found += linear(f"{ours}.feed.outward", f"{theirs}.mlp.down_proj", bias=False)
-        if not d.tied:
+        if not d.tied and has_head(sizes, "tokens"):
             found.append(Pair("heads.tokens.weight", ("lm_head.weight",), per="token"))
+        if (named := named_head(sizes)) is not None:
+            found += linear(f"heads.{named.name}", self.classifier.head, bias=False)
         return found

@@ -8,13 +8,16 @@ from telos.errors import ConfigError
 from telos.export.hf._base import (
     BOTH_WAYS,
     Architecture,
+    Classifier,
     Fixed,
     Pair,
+    classifies,
     figure,
     has_head,
     integer,
     key_heads_misfit,
     linear,
+    named_head,
     norm,
     rotary_base,
     table,
@@ -24,16 +27,22 @@ from telos.models._base import Model, Sizes
 __all__ = ["ModernBert"]
 
 FULL, NEAR = "full_attention", "sliding_attention"
+CLASSES = "classifier"
 
 
 @final
 class ModernBert(Architecture):
-    """`ModernBertForMaskedLM`."""
+    """`ModernBertForMaskedLM`, or `ModernBertForSequenceClassification`."""
 
     model = "encoder"
     style = 'an encoder with positions = "rotary", norm = "pre", feed = "geglu"'
     reads = "full"
     body = "model."
+    classifier: ClassVar = Classifier(
+        "ModernBertForSequenceClassification",
+        CLASSES,
+        {"first": {"classifier_pooling": "cls"}, "all": {"classifier_pooling": "mean"}},
+    )
     tied = ("model.embeddings.tok_embeddings.weight", "decoder.weight")
     fixed: ClassVar = (
         Fixed("hidden_activation", "gelu", "gelu"),
@@ -56,7 +65,7 @@ class ModernBert(Architecture):
             return f"norm = {e.norm}, feed = {e.feed.kind}"
         if e.embedding.types or e.widened:
             return "tokens have types" if e.embedding.types else f"embedding.width = {e.embedding.width}"
-        if not has_head(sizes, "tokens"):
+        if not has_head(sizes, "tokens") and not classifies(sizes):
             return "it says no tokens"
         return key_heads_misfit(model)
 
@@ -105,9 +114,7 @@ class ModernBert(Architecture):
             Pair("embedding.weight", ("model.embeddings.tok_embeddings.weight",), per="token"),
             *norm("norm_embedded", "model.embeddings.norm", bias=False),
             *norm("norm", "model.final_norm", bias=False),
-            *linear("heads.tokens.transform.dense", "head.dense", bias=False),
-            *norm("heads.tokens.transform.norm", "head.norm", bias=False),
-            Pair("heads.tokens.bias", ("decoder.bias",), per="token"),
+            *_heads(sizes),
         ]
         for number in range(e.depth):
             ours, theirs = f"blocks.{number}", f"model.layers.{number}"
@@ -116,6 +123,22 @@ class ModernBert(Architecture):
             for layer, name in _LAYERS.items():
                 found += linear(f"{ours}.{layer}", f"{theirs}.{name}", bias=False)
         return found
+
+
+def _heads(sizes: Sizes) -> list[Pair]:
+    """Either head: the same stands before both."""
+    found = []
+    if has_head(sizes, "tokens"):
+        found += _transform("tokens")
+        found.append(Pair("heads.tokens.bias", ("decoder.bias",), per="token"))
+    if (named := named_head(sizes)) is not None:
+        found += [*_transform(named.name), *linear(f"heads.{named.name}", CLASSES, bias=True)]
+    return found
+
+
+def _transform(head: str) -> list[Pair]:
+    dense = linear(f"heads.{head}.transform.dense", "head.dense", bias=False)
+    return [*dense, *norm(f"heads.{head}.transform.norm", "head.norm", bias=False)]
 
 
 _LAYERS = {
