@@ -10,7 +10,7 @@ is used; what is damaged is built again.
 It is done in stages, each of tasks that any number of workers do in any order, and a decision in between
 that needs the hashes of all texts:
 
-    files → cleaned/ → which are kept, in which split → vocabulary/ → tokens/ → shards
+    files → chunks/ of large ones → cleaned/ → which are kept, in which split → vocabulary/ → tokens/ → shards
 
 What a task has done is on the disk at once under a name that says that it is whole, so that after a kill the
 same command goes on from there. Memory does not grow with the input but for about 70 bytes per text; the
@@ -33,13 +33,14 @@ from filelock import FileLock
 from telos.data.card import Card, Counts, Scripts, make_card, read_card
 from telos.data.cleaned import Cleaned, clean_task, save_grams
 from telos.data.decisions import Decisions, decide
-from telos.data.documents import SPLITS, Task, choose_unit
+from telos.data.documents import SPLITS, Task, choose_unit, chunks_in, find_chunks
 from telos.data.engine import Call, WorkerDied, run, workers_for
 from telos.data.findings import Findings
 from telos.data.folders import UNFINISHED, finished, sync, write_synced
 from telos.data.job import Job, Progress, digest_of, job_of, key_of_job, state_of
 from telos.data.settings import DataSettings
 from telos.data.shards import Shards
+from telos.data.sources._base import Chunk
 from telos.data.tokenised import Measured, TokenPlan, measured, tokenise_task, write_shards
 from telos.errors import DataError, explained
 from telos.json_files import read_object
@@ -239,7 +240,7 @@ def _rename(building: Path, folder: Path) -> None:
 def _build(work: Path, key: str, job: Job) -> None:
     """All stages, each going on from what is there, into `work`/WHOLE."""
     findings = Findings(files=len(job.reader.files))
-    tasks, workers = _tasks(job)
+    tasks, workers = _tasks(work, job)
     _, decisions = _decided(work, job, findings, tasks, workers)
     tokenizer, learned_from = _learn(work, job, decisions, findings)
     whole = work / WHOLE
@@ -266,14 +267,26 @@ def _build(work: Path, key: str, job: Job) -> None:
     write_synced(whole / "whole.json", json.dumps(proof))
 
 
-def _tasks(job: Job) -> tuple[list[Task], int]:
+def _tasks(work: Path, job: Job) -> tuple[list[Task], int]:
     """What there is to do, and how many work on it."""
     for each in job.data.filters:
         each.ready()
     choose_unit(job.reader)
-    tasks = job.reader.tasks()
+    tasks = job.reader.tasks(_chunks(work, job))
     size = sum(file.size for file in job.reader.files)
     return tasks, workers_for(job.data.engine, size, len(tasks))
+
+
+def _chunks(work: Path, job: Job) -> dict[int, list[Chunk]]:
+    """How the large files are shared out, by their places. To find that, a file is read through."""
+    files = job.reader.large()
+    if not files:
+        return {}
+    folders = [work / "chunks" / f"{place:06}" for place in files]
+    calls = [Call(find_chunks, each) for each in zip(files.values(), folders, strict=True)]
+    workers = workers_for(job.data.engine, sum(file.size for file in files.values()), len(calls))
+    run(job.data.engine, workers, calls, lambda done: job.report("sharing out", done, len(calls)))
+    return dict(zip(files, map(chunks_in, folders), strict=True))
 
 
 def _decided(
@@ -295,7 +308,7 @@ def decided(data: DataSettings, sample: int, work: Path) -> tuple[list[Cleaned],
         DataError: as of `prepare`.
     """
     job = job_of(data, TokenizerSettings(sample=sample), (), ())
-    return _decided(work, job, Findings(files=len(job.reader.files)), *_tasks(job))
+    return _decided(work, job, Findings(files=len(job.reader.files)), *_tasks(work, job))
 
 
 def _folders(folder: Path, count: int) -> list[Path]:
