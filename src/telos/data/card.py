@@ -140,6 +140,8 @@ class Card:
     """Names of the classes in the column `label`, by number."""
     classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By their names in order, documents of each split; under the empty name those of no class."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """By which it was prepared: of the data, the vocabulary, and what the objective asks for."""
 
     def write(self, folder: Path) -> None:
         """`card.json` and `card.md`."""

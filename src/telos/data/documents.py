@@ -17,7 +17,7 @@ from telos.batch import Document
 from telos.data import sources
 from telos.data.findings import counted
 from telos.data.folders import finished
-from telos.data.remote import Access, fetch, listing
+from telos.data.remote import fetch, listing
 from telos.data.settings import DataSettings, OriginSettings
 from telos.data.sources import _base
 from telos.data.sources._base import Chunk, Skip, Source, ignore
@@ -217,12 +217,7 @@ class Reader:
 
     def _fetched(self, url: str) -> Iterator[tuple[Path, str]]:
         """The files at a URL, on this machine."""
-        settings = self.settings
-        access = Access(
-            cache=settings.remote.cache,
-            most=int(settings.remote.gigabytes * 1e9),
-            allow_hosts=settings.remote.allow_hosts,
-        )
+        access = self.settings.remote.access
         files = listing(url, access)
         if (size := sum(file.size or 0 for file in files)) > access.most:
             raise DataError(

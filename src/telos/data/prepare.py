@@ -34,15 +34,16 @@ from telos.data.card import Card, Counts, Scripts, make_card, read_card
 from telos.data.cleaned import Cleaned, clean_task, save_grams
 from telos.data.decisions import Decisions, decide
 from telos.data.documents import SPLITS, Task, choose_unit, chunks_in, find_chunks
+from telos.data.elsewhere import Elsewhere, fetched
 from telos.data.engine import Call, WorkerDied, run, workers_for
 from telos.data.findings import Findings
 from telos.data.folders import UNFINISHED, finished, sync, write_synced
-from telos.data.job import Job, Progress, digest_of, job_of, key_of_job, state_of
+from telos.data.job import Job, Progress, described, digest_of, job_of, key_of_job, state_of
 from telos.data.settings import DataSettings
 from telos.data.shards import Shards
 from telos.data.sources._base import Chunk
 from telos.data.tokenised import Measured, TokenPlan, measured, tokenise_task, write_shards
-from telos.errors import DataError, explained
+from telos.errors import ConfigError, DataError, explained
 from telos.json_files import read_object
 from telos.tokenizer import Tokenizer, TokenizerSettings, check_size, train_tokenizer
 
@@ -97,7 +98,8 @@ def prepare(
     columns: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Prepared:
-    """The prepared data for these settings: found under `root`, or built there.
+    """The prepared data for these settings: found under `root`, or built there; or where the settings say
+    that it is already, fetched to `root` where that is a URL.
 
     `specials`: special tokens beside those that a vocabulary always has. `columns`: names out of
     `shards.COLUMNS`.
@@ -105,13 +107,20 @@ def prepare(
     Raises:
         DataError: the text cannot be read or is too little, or the disk is full. Nothing half-written keeps a
         final name. ConfigError: the vocabulary that is asked for cannot be; a size
-        that is too small is refused before any text is read.
+        that is too small is refused before any text is read; what is prepared already was so with other
+        settings.
 
     Warns:
         RuntimeWarning: what was there is damaged, and is made again. UserWarning: the vocabulary does not
         hold much of the held-out text.
     """
     check_size(tokenizer, specials)
+    if data.prepared is not None:
+        there = Elsewhere(data, described(data, tokenizer, specials, columns))
+        if isinstance(data.prepared, Path):
+            there.check(data.prepared)
+            return _read(data.prepared)
+        return _fetched(there, root, progress)
     job = job_of(data, tokenizer, specials, columns, progress)
     key = key_of_job(job)
     folder = root / key
@@ -148,7 +157,26 @@ def key_of(
     Raises:
         DataError: the text cannot be read.
     """
+    if data.prepared is not None:
+        return Elsewhere(data, {}).key
     return key_of_job(job_of(data, tokenizer, specials, columns))
+
+
+# ---- what is prepared already
+
+
+def _fetched(there: Elsewhere, root: Path, progress: Progress | None) -> Prepared:
+    """What is at a URL, by way of `root`."""
+    folder = root / there.key
+    with _disk(root), _alone(root, there.key):
+        if (ready := _open(folder)) is not None:
+            there.check(folder)
+            return ready
+        if progress is not None:
+            progress("fetching", 0, None)
+        url = str(there.data.prepared).rstrip("/")
+        _rename(fetched(url, root, there.data.remote.access, there.check), folder)
+    return _read(folder)
 
 
 # ---- the key and the folder
@@ -258,8 +286,9 @@ def _build(work: Path, key: str, job: Job) -> None:
     unknown, origins = job.reader.unknown, dict(found.origins)
     sources = {origin.name: origins.get(origin.name, Counts()) for origin in job.data.sources}
     card = make_card(key, job.data, findings, splits, scripts, vocabulary, decisions.labels, unknown, sources)
-    if "label" in job.columns:
-        card = replace(card, classes=_classes(whole, decisions.labels))
+    classes = _classes(whole, decisions.labels) if "label" in job.columns else {}
+    settings = described(job.data, job.settings, job.specials, job.columns)
+    card = replace(card, classes=classes, settings=settings)
     tokenizer.save(whole / "tokenizer.json")
     card.write(whole)
     _warn_of_unknown(tokenizer.kind, vocabulary)
@@ -307,6 +336,8 @@ def decided(data: DataSettings, sample: int, work: Path) -> tuple[list[Cleaned],
     Raises:
         DataError: as of `prepare`.
     """
+    if data.prepared is not None:
+        raise ConfigError("data.prepared: the text itself is read here. Leave it out, and give data.path.")
     job = job_of(data, TokenizerSettings(sample=sample), (), ())
     return _decided(work, job, Findings(files=len(job.reader.files)), *_tasks(work, job))
 
