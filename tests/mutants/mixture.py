@@ -9,7 +9,7 @@ import numpy as np
 from tests.mutants import mutant
 
 MIXTURE, LOADER = "tests/data/test_mixture.py", "tests/data/test_loader.py"
-ELSEWHERE = "tests/data/test_elsewhere.py"
+ELSEWHERE, LANGUAGES = "tests/data/test_elsewhere.py", "tests/data/test_languages.py"
 EXACT = f"{MIXTURE}::test_shares_are_exact_in_every_stretch_of_the_run"
 
 
@@ -173,6 +173,35 @@ def the_seed_on_the_card(monkeypatch):
 def the_place_is_a_part_of_the_run(monkeypatch):
     kept = tuple(key for key in _get("telos.folder.HARMLESS") if key != "data.prepared")
     monkeypatch.setattr("telos.folder.HARMLESS", kept)
+
+
+@mutant(kills=f"{LANGUAGES}::test_what_is_kept_is_counted_by_language", trap=50)
+def languages_are_forgotten(monkeypatch):
+    writes = _get("telos.data.cleaned._Writing._write")
+
+    def forgetful(self, read, document):
+        from dataclasses import replace
+
+        writes(self, read, replace(document, language=None))
+
+    monkeypatch.setattr("telos.data.cleaned._Writing._write", forgetful)
+
+
+@mutant(kills=f"{LANGUAGES}::test_the_filter_has_the_last_word", trap=50)
+def what_a_filter_found_is_lost(monkeypatch):
+    mark = lambda self, document, text: document  # noqa: E731
+    monkeypatch.setattr("telos.data.filters.language.Language.mark", mark)
+
+
+@mutant(kills=f"{LANGUAGES}::test_text_is_mixed_by_language", trap=56)
+def sources_in_place_of_languages(monkeypatch):
+    values = _get("telos.data.tokenised._Writing._values")
+
+    def by_source(self, kept, text):
+        self._spoken = {}
+        return values(self, kept, text)
+
+    monkeypatch.setattr("telos.data.tokenised._Writing._values", by_source)
 
 
 def _whole_part(rank: int = 0, world: int = 1) -> Any:

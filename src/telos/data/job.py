@@ -114,8 +114,8 @@ def described(
 
 
 def _with_sources(data: DataSettings, columns: Sequence[str]) -> tuple[str, ...]:
-    """The columns that are asked for, and the one of the sources, where they have names."""
-    return (*columns, "source") if data.sources else tuple(columns)
+    """The columns that are asked for, and the one that the text can be mixed by, where there is one."""
+    return (*columns, "source") if data.sources or data.mix_by else tuple(columns)
 
 
 def state_of(path: Path) -> tuple[int, int]:

@@ -49,8 +49,9 @@ from telos.tokenizer import Tokenizer, TokenizerSettings, check_size, train_toke
 
 __all__ = ["Prepared", "decided", "found", "key_of", "prepare"]
 
-BUILDING = ".building-"
-"""How the names of folders begin in which data is being prepared."""
+BUILDING = ".building-2-"
+"""How the names of folders begin in which data is being prepared. The number is raised whenever tasks leave
+something else there, so that nothing goes on from what another Telos began."""
 WHOLE = "whole"
 """Of those folders, the one that becomes the prepared data."""
 MEASURED = 8_000_000
@@ -283,9 +284,19 @@ def _build(work: Path, key: str, job: Job) -> None:
         "learned_from_bytes": learned_from,
     }
     splits = dict(zip(SPLITS, found.splits, strict=True))
-    unknown, origins = job.reader.unknown, dict(found.origins)
-    sources = {origin.name: origins.get(origin.name, Counts()) for origin in job.data.sources}
-    card = make_card(key, job.data, findings, splits, scripts, vocabulary, decisions.labels, unknown, sources)
+    sources = _mixed(job, decisions, found)
+    card = make_card(
+        key,
+        job.data,
+        findings,
+        splits,
+        scripts,
+        vocabulary,
+        decisions.labels,
+        job.reader.unknown,
+        sources,
+        dict(found.languages),
+    )
     classes = _classes(whole, decisions.labels) if "label" in job.columns else {}
     settings = described(job.data, job.settings, job.specials, job.columns)
     card = replace(card, classes=classes, settings=settings)
@@ -368,6 +379,7 @@ def _tokenise(work: Path, job: Job, decisions: Decisions, workers: int) -> tuple
         columns=job.columns,
         labels=decisions.labels,
         origins=tuple(origin.name for origin in job.data.sources),
+        languages=decisions.languages,
         share=share,
     )
     calls = []
@@ -418,6 +430,13 @@ def _note_size(job: Job, tokenizer: Tokenizer, findings: Findings) -> None:
         )
         job.report(f"t{what}", 0, None)
         findings.notes.append(f"T{what}. Add text, or ask for fewer (tokenizer.size).")
+
+
+def _mixed(job: Job, decisions: Decisions, found: Measured) -> dict[str, Counts]:
+    """What there is of each of those by which the text can be mixed, in the order of their numbers."""
+    names = decisions.languages or tuple(origin.name for origin in job.data.sources)
+    counts = dict(found.languages if decisions.languages else found.origins)
+    return {name: counts.get(name, Counts()) for name in names}
 
 
 def _warn_of_unknown(kind: str, vocabulary: Mapping[str, Any]) -> None:

@@ -233,6 +233,9 @@ class DataSettings(PreparationSettings):
 
     sources: Annotated[tuple[OriginSettings, ...], Lax] = ()
     """Several sources with names, in place of `path`."""
+    mix_by: Literal["language"] | None = None
+    """What `train.loader.mix` has the shares of in place of sources: `language`, by what the files say or the
+    filter `language` finds; `und` is what has none."""
     validation: Place | None = None
     """Files that are held out for validation instead of a share of `path`."""
     test: Place | None = None
