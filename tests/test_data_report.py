@@ -132,7 +132,13 @@ def hostile(found: Found, text: str) -> Found:
     statistics = found.statistics
     return replace(
         found,
-        card=with_fields(card, sources=table, duplicates={text: {"2": 4, text: 1}}, privacy={text: 7}),
+        card=with_fields(
+            card,
+            sources=table,
+            languages={f"{text} of a land": table[text]},
+            duplicates={text: {"2": 4, text: 1}},
+            privacy={text: 7},
+        ),
         asked=found.asked._replace(name=text, objective=text),
         statistics=replace(
             statistics,
@@ -192,11 +198,13 @@ def test_everything_is_on_the_page(found: Found) -> None:
     card = with_fields(
         found.card,
         sources={"books": {"documents": 3, "bytes": 900, "tokens": 200}, "web": {"tokens": 100}},
+        languages={"zho": {"tokens": 321}},
         duplicates={"near": {"2": 14, "5": 1}, "clusters": 15},
         privacy={"e-mail": 12, "iban": {"found": 3}},
     )
     read = Page(page(replace(large(found), card=card)))
-    for expected in ("books", "200", "2 documents", "14", "clusters", "e-mail", "12", "iban", "exact copy"):
+    kinds = ("books", "200", "zho", "321", "2 documents", "14", "clusters", "e-mail", "12", "iban", "exact copy")
+    for expected in kinds:
         assert expected in read.text, expected
     for expected in ("Zipf", "Heaps", "124 million", "93 %", "arXiv:2305.16264", "the window: 256"):
         assert expected in read.text, expected
@@ -204,7 +212,9 @@ def test_everything_is_on_the_page(found: Found) -> None:
     widths = {a["style"] for tag, a in read.elements if tag == "i"}
     assert {"width: 100.0%", "width: 50.0%"} <= widths
     plain = Page(page(found)).text
-    assert "Sources" not in plain and "Personal data" not in plain
+    assert "Sources" not in plain and "Languages" not in plain and "Personal data" not in plain
+    spoken = with_fields(card, languages=card.sources)
+    assert "Tokens by source" not in Page(page(replace(large(found), card=spoken))).text
 
 
 def test_no_loss_is_shown_where_the_law_does_not_hold(found: Found) -> None:

@@ -41,6 +41,7 @@ MEANT_TO_CHANGE_NOTHING = {
     "data.dedupe.threshold": "where near copies are looked for: tests/data/test_near.py",
     "data.engine.address": "who does the work: tests/data/test_engine.py",
     "data.engine.kind": "who does the work: tests/data/test_engine.py",
+    "data.prepared": "where the prepared data is: tests/data/test_elsewhere.py",
     "data.engine.workers": "who does the work: tests/data/test_engine.py",
     "data.privacy.action": "text with personal data: tests/data/test_whole_pipeline.py",
     "data.privacy.names": "text with names: tests/data/test_privacy_names.py",

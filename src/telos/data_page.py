@@ -81,11 +81,10 @@ class Bars(NamedTuple):
 
 
 def _bar_groups(card: Card, words: Words) -> list[Bars]:
-    sources, duplicates, privacy = (
-        field_of(card, name) or {} for name in ("sources", "duplicates", "privacy")
-    )
+    duplicates, privacy = (field_of(card, name) or {} for name in ("duplicates", "privacy"))
     groups: tuple[tuple[str, dict[str, float], dict[str, str]], ...] = (
-        ("sources", {n: row.get("tokens", row.get("bytes", 0)) for n, row in sources.items()}, {}),
+        ("sources", {n: row["tokens"] for n, row in card.mixed_sources.items()}, {}),
+        ("languages", {n: row["tokens"] for n, row in card.languages.items()}, {}),
         (
             "scripts",
             {n: row["bytes"] for n, row in card.scripts.items()},

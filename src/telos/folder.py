@@ -33,6 +33,7 @@ __all__ = [
 
 HARMLESS = (
     "data.path",
+    "data.prepared",
     "data.validation",
     "data.test",
     "data.engine.",

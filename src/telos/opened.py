@@ -180,9 +180,12 @@ class Run:
         return self._prepared.shards(split)
 
     def _recorded(self) -> Prepared | None:
-        """The prepared data that the run's card names, if it is whole, in prepared/KEY beside the run."""
-        key = text_key(self.folder)
-        return found(self._beside() / "prepared", key) if key else None
+        """The prepared data that the run's card names, if it is whole: in prepared/KEY beside the run, or in
+        the folder that its recipe says."""
+        key, place = text_key(self.folder), self.recipe.data.prepared
+        places = [self._beside() / "prepared", *([place.resolve().parent] if isinstance(place, Path) else [])]
+        whole = (found(each, key) for each in places if key)
+        return next((each for each in whole if each is not None), None)
 
     def _prepared_again(self) -> Prepared:
         """From the text, into prepared/ beside the run, where it is still the run's text."""

@@ -44,7 +44,7 @@ def _arrow(path: Path, texts: tuple[str, ...]) -> None:
     path.mkdir()
     table = arrow.table({"text": list(texts)})
     with ipc.new_file(path / "all.arrow", table.schema) as out:
-        out.write_table(table)
+        out.write_table(table, max_chunksize=10)
 
 
 def _csv(path: Path, texts: tuple[str, ...]) -> None:

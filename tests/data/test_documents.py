@@ -33,7 +33,7 @@ def run(sample: int = 10**6, **given):
     choose_unit(reader)
     with TemporaryDirectory() as folder:
         tasks = []
-        for task in reader.tasks():
+        for task in reader.tasks({}):
             clean_task(settings, task, Path(folder) / str(task.number))
             tasks.append(Cleaned(Path(folder) / str(task.number)))
             findings.add(tasks[-1].findings)

@@ -1,5 +1,6 @@
 """Whoever does the work, and however often it is interrupted, what comes out is the same to the byte."""
 
+import gzip
 import json
 import os
 import random
@@ -17,9 +18,12 @@ from telos.data import prepare as module
 from telos.data.engine import Call, WorkerDied, run, workers_for
 from telos.data.prepare import Prepared, prepare
 from telos.data.settings import DataSettings, EngineSettings
+from telos.data.sources import _chunks
 from telos.errors import DataError
 from telos.tokenizer import TokenizerSettings
+from tests.contract.test_sources import WRITERS
 from tests.data.test_documents import jsonl, many
+from tests.data.test_pages import record
 from tests.data.test_prepare import files, leftovers
 
 BPE = TokenizerSettings(size=400)
@@ -77,6 +81,36 @@ def test_it_does_not_matter_how_the_work_is_cut(texts, tmp_path, monkeypatch):
     small = prepared(texts, tmp_path / "small")
     monkeypatch.setattr(documents, "TASK_BYTES", 1 << 20)
     assert files(prepared(texts, tmp_path / "large").folder) == files(small.folder)
+
+
+def packed(path: Path, texts: tuple[str, ...]) -> None:
+    """A web archive in which each record is compressed on its own."""
+    path.mkdir()
+    with (path / "all.warc.gz").open("wb") as file:
+        for number, text in enumerate(texts):
+            named = {"WARC_Record_ID": f"<urn:{number}>"}
+            file.write(gzip.compress(record("conversion", text.encode(), "text/plain", **named)))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "arrow", "warc", "warc.gz"])
+def test_a_large_file_is_shared_out_and_gives_what_it_gives_whole(kind, tmp_path, monkeypatch):
+    texts = tuple(text.replace(" ", "\n", 3).replace("b", '"', 2) for text in many(300))
+    {**WRITERS, "warc.gz": packed}[kind](tmp_path / "texts", texts)
+    whole = prepared(tmp_path / "texts", tmp_path / "whole")
+    monkeypatch.setattr(documents, "TASK_BYTES", 4000)
+    monkeypatch.setattr(_chunks, "CHUNK", 2000)
+    shared, counts = documents.Reader.tasks, []
+
+    def counted(self, chunks):
+        tasks = shared(self, chunks)
+        counts.append(len(tasks))
+        return tasks
+
+    monkeypatch.setattr(documents.Reader, "tasks", counted)
+    for workers in (1, 2):
+        cut = prepared(tmp_path / "texts", tmp_path / str(workers), workers=workers)
+        assert files(cut.folder) == files(whole.folder) and cut.folder.name == whole.folder.name
+    assert counts[0] == counts[1] > 5
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])

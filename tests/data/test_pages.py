@@ -1,6 +1,8 @@
 """Web pages and web archives: the main text, in whatever encoding, and no record lost without a word."""
 
+import bz2
 import gzip
+import lzma
 import time
 import zlib
 from collections import Counter
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telos.data.sources import _charset, _http, _page, _warc
+from telos.data.sources import _base, _charset, _chunks, _http, _page, _warc
 from telos.data.sources.html import Html
 from telos.data.sources.warc import Warc
 from telos.errors import DataError
@@ -306,3 +308,108 @@ def test_damage_is_never_a_crash(data, tmp_path_factory):
         read(path)
     except DataError as error:
         assert "a.warc" in str(error)
+
+
+# ---- web archives in chunks
+
+
+def outcome(path: Path, chunks=(None,)) -> tuple:
+    """The documents and what was left out, or what stopped the reading."""
+    documents, skipped = [], []
+    try:
+        for chunk in chunks:
+            documents += Warc().documents(path, chunk, lambda *what: skipped.append(what))
+    except DataError as error:
+        return (str(error),)
+    return documents, skipped
+
+
+def check_every_border(path: Path) -> int:
+    """Read in chunks of many sizes: nothing is lost, doubled or called otherwise. How many chunks there were
+    at most, with a border wherever one can be."""
+    whole, most = outcome(path), 0
+    for size in range(0, path.stat().st_size, 61):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_chunks, "CHUNK", size)
+            chunks = Warc().chunks(path)
+        assert outcome(path, chunks or (None,)) == whole
+        most = max(most, len(chunks))
+    return most
+
+
+def nameless(body: bytes) -> bytes:
+    """A record that is called by the byte that it begins at."""
+    head = b"WARC/1.1\r\nWARC-Type: conversion\r\nContent-Type: text/plain\r\n"
+    return head + b"Content-Length: %d\r\n\r\n%s\r\n\r\n" % (len(body), body)
+
+
+def nasty() -> list[bytes]:
+    """Records that hold what looks like records."""
+    within = record("conversion", b"a record in a record", "text/plain")
+    return [
+        record("warcinfo", b"software: x\r\n", "application/warc-fields"),
+        nameless(b"text"),
+        record("conversion", within * 3, "text/plain"),
+        record("response", answer(PAGE)),
+        record("resource", b"".join(map(gzip.compress, [within, within])), "application/gzip"),
+        record("response", answer(PAGE, "404 Not Found")),
+        record("conversion", b"", "text/plain"),
+        nameless(b"\r\n\r\nWARC/1.0\r\n\r\nend"),
+        record("conversion", CHINESE.encode(), "text/plain"),
+    ]
+
+
+def stored(data: bytes) -> bytes:
+    """A `.gz` that holds its bytes as they are, as it does with what cannot be made smaller."""
+    return gzip.compress(data, compresslevel=0)
+
+
+def test_chunks_of_a_plain_archive_are_its_records(tmp_path):
+    """Trap 49: what looks like the beginning of a record, within one, is none."""
+    data = b"".join(nasty())
+    assert check_every_border(put(tmp_path / "a.warc", data)) == len(nasty())
+    loose = b"\r\n" + b"\r\n".join(nasty()) + b"\n\n"
+    assert check_every_border(put(tmp_path / "b.warc", loose)) == len(nasty()) + 1
+    for damaged in (data[:-40], data + b"no record", data.replace(b"Length: 4\r", b"Length: 5\r")):
+        check_every_border(put(tmp_path / "c.warc", damaged))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, stored])
+def test_chunks_of_a_packed_archive_are_its_members(pack, tmp_path):
+    """Trap 49: what looks like the beginning of a member, within one, is none."""
+    data = b"".join(map(pack, nasty()))
+    assert check_every_border(put(tmp_path / "a.warc.gz", data)) == len(nasty())
+    for damaged in (data[:-40], data + b"no member", data + bytes(9), data[:400] + b"?" + data[401:]):
+        check_every_border(put(tmp_path / "b.warc.gz", damaged))
+
+
+def test_members_that_are_no_records_are_not_cut(tmp_path, monkeypatch):
+    """Several records in one member; one in several, of which one begins as a record does; more than line
+    ends after it, or nothing; and members without anything."""
+    first, second, third, *rest = nasty()
+    cut = third.index(b"WARC/", 10)
+    assert third[cut:].startswith(b"WARC/1.0\r\n")
+    for members, most in (
+        ([b"".join(nasty())], 0),
+        ([first + second, third, *rest], 0),
+        ([first, second, third[:cut], third[cut:], *rest], 2),
+        ([first, second, third + b"WARC", *rest], 2),
+        ([first, second, third[:-4], third[-4:], *rest], len(nasty()) + 1),
+        ([first, second, b"", third, *rest], len(nasty()) + 1),
+    ):
+        path = put(tmp_path / "a.warc.gz", b"".join(map(gzip.compress, members)))
+        assert check_every_border(path) == most
+    monkeypatch.setattr(_chunks, "CHUNK", 1)
+    for suffix, compress in (("xz", lzma.compress), ("bz2", bz2.compress)):
+        assert Warc().chunks(put(tmp_path / f"a.warc.{suffix}", compress(third * 9))) == []
+
+
+def test_an_archive_that_expands_without_end_is_refused_when_it_is_cut(tmp_path, monkeypatch):
+    """Trap 54: in one record or in many."""
+    monkeypatch.setattr(_chunks, "CHUNK", 100)
+    monkeypatch.setattr(_base, "EXPANSION_FREE", 1 << 20)
+    monkeypatch.setattr(_base, "EXPANSION", 10)
+    for parts in ([bytes(1 << 22)], [bytes(1 << 14)] * 512):
+        data = b"".join(gzip.compress(record("conversion", part, "text/plain")) for part in parts)
+        with pytest.raises(DataError, match="refused as a decompression bomb"):
+            Warc().chunks(put(tmp_path / "a.warc.gz", data))

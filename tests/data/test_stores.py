@@ -12,11 +12,17 @@ from typing import NamedTuple
 
 import pytest
 
+from telos.config import read
 from telos.data import _store, remote
+from telos.data.prepare import prepare
 from telos.data.remote import Access, fetch, listing
+from telos.data.settings import DataSettings
 from telos.data.sources.jsonl import JsonLines
 from telos.errors import DataError
+from telos.tokenizer import TokenizerSettings
 from tests.data.servers import gcs_server, s3_server
+from tests.data.test_documents import jsonl, many
+from tests.data.test_prepare import files
 
 pytest.importorskip("s3fs")
 pytest.importorskip("gcsfs")
@@ -166,6 +172,17 @@ def test_a_file_that_changed_after_it_was_listed_is_not_mixed(store, access):
         fetch(old, access)
     (new,) = listing(f"{store.root}/changing", access)
     assert new.digest != old.digest and fetch(new, access).read_bytes() == b"new"
+
+
+def test_prepared_data_is_fetched_from_a_store(store, tmp_path):
+    path = jsonl(tmp_path / "texts.jsonl", many(100))
+    made = prepare(DataSettings(path=path), TokenizerSettings(size=400), tmp_path / "made")
+    for name, data in files(made.folder).items():
+        store.put(f"prepared/{made.folder.name}/{name}", data)
+    path.unlink()
+    there = {"prepared": f"{store.root}/prepared/{made.folder.name}", "remote": {"cache": tmp_path / "cache"}}
+    ready = prepare(read(DataSettings, there), TokenizerSettings(size=400), tmp_path / "root")
+    assert files(ready.folder) == files(made.folder)
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/texts/nowhere.txt", "2/nowhere"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telos.data.sources import _base, huggingface, jsonl
+from telos.data.sources import _base, _chunks, huggingface
 from telos.data.sources.arrow import Arrow
 from telos.data.sources.csv import Csv
 from telos.data.sources.huggingface import HuggingFace
@@ -303,8 +303,8 @@ def test_chunks_of_lines_are_the_file(lines, size, block, end, last, tmp_path_fa
     raw = data.encode("utf-8", "surrogateescape")  # with bytes that are no UTF-8, at borders too
     path = put(tmp_path_factory.mktemp("chunks") / "a.jsonl", raw)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jsonl, "CHUNK", size)
-        patch.setattr(jsonl, "_BLOCK", block)
+        patch.setattr(_chunks, "CHUNK", size)
+        patch.setattr(_chunks, "_BLOCK", block)
         chunks = JsonLines().chunks(path)
     parts = [d for chunk in chunks for d in JsonLines().documents(path, chunk)]
     whole = list(JsonLines().documents(path))
@@ -312,6 +312,125 @@ def test_chunks_of_lines_are_the_file(lines, size, block, end, last, tmp_path_fa
     if chunks:
         assert [c.begin for c in chunks[1:]] == [c.end for c in chunks[:-1]]
         assert (chunks[0].begin, chunks[-1].end) == (0, len(raw))
+
+
+def outcome(source, path, chunks=(None,)) -> tuple[list, str]:
+    """The documents of a file, read in one or in chunks, and what stopped the reading."""
+    found = []
+    try:
+        for chunk in chunks:
+            found += source.documents(path, chunk)
+    except DataError as error:
+        return found, str(error)
+    return found, ""
+
+
+def check_every_border(source, path, sizes) -> int:
+    """Read in chunks of every size: nothing is lost, doubled or called otherwise. How many chunks there were
+    at most."""
+    whole, most = outcome(source, path), 0
+    for size in sizes:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_chunks, "CHUNK", size)
+            chunks = source.chunks(path)
+        assert outcome(source, path, chunks or (None,)) == whole
+        most = max(most, len(chunks))
+    return most
+
+
+NASTY = (
+    "text,label\n",
+    "\ufefftext,label\r\n",
+    '\n\r\n"te\nxt","la""bel"\n',
+    'a,"b\n"\n',
+    '"a,\n""b"",\n",c\r\n',
+    '"",""\n',
+    '"""",\n',
+    '"""\n",""""""\n',
+    '5" pipe,6" pipe\n',
+    'say ""hi,x\n',
+    '\ufeff"a\nb",c\n',
+    f'{chr(0x10FFF0)}"a\nb",c\n',
+    f'a,"{chr(0x10FFF1)}"\n',
+    "月,\udcff\n",
+    "\r\n",
+    ",\n",
+)
+"""Rows of CSV as they can be: line ends and quotes in quotes, quotes that stand for themselves, marks."""
+WRONG = ('"a"b,c\n', '"never closed,\n', "a,b,c\n", "a\rb,c\n", '"a"\n"b",\n', '"a""b\n')
+
+
+def test_chunks_of_csv_are_the_file_wherever_it_could_be_cut(tmp_path):
+    """Trap 49: a line end in quotes is no border, and a quote that stands for itself opens nothing."""
+    rows = [row for row in NASTY if not row.startswith('\ufeff"')]
+    source = Csv(columns=("text", "label"))
+    for again in (rows, rows[::-1], rows[::2] + rows[1::2], ['\ufeff"a\nb",c\n', *rows]):
+        raw = "".join(again).encode("utf-8", "surrogateescape")
+        path = put(tmp_path / "a.csv", raw)
+        assert check_every_border(source, path, range(len(raw))) > len(again)
+        assert len(texts(source, path)) == len(again) - 1  # one is a blank line
+
+
+@given(
+    rows=st.lists(st.sampled_from(NASTY), max_size=9),
+    wrong=st.sampled_from(("", "", *WRONG)),
+    after=st.lists(st.sampled_from((*NASTY, *WRONG)), max_size=3),
+    last=st.sampled_from(("", "a,b", '"a\nb",c')),
+    block=st.sampled_from((1, 5, 1 << 20)),
+    size=st.integers(1, 60),
+    named=st.booleans(),
+)
+def test_what_cannot_be_read_is_refused_in_the_same_words(
+    rows, wrong, after, last, block, size, named, tmp_path_factory
+):
+    text = "text,label\n" * (not named) + "".join([*rows, wrong, *after, last])
+    path = put(tmp_path_factory.mktemp("chunks") / "a.csv", text.encode("utf-8", "surrogateescape"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_chunks, "_BLOCK", block)
+        check_every_border(Csv(columns=("text", "label") if named else ()), path, [0, size])
+
+
+@given(text=st.text(st.sampled_from('a,"\n\r\ufeff\U0010fff0'), max_size=40))
+def test_chunks_of_any_characters_as_csv_are_the_file(text, tmp_path_factory):
+    raw = text.encode()
+    path = put(tmp_path_factory.mktemp("chunks") / "a.csv", raw)
+    check_every_border(Csv(columns=("text",)), path, [0, 3, len(raw) // 2])
+
+
+def test_every_row_can_be_a_chunk_of_its_own(tmp_path):
+    """The first row names the columns of all of them, and is a document of none."""
+    rows = "".join(f'"row {i}\n\n""quoted"", and so on",{i}\n' for i in range(40))
+    path = put(tmp_path / "a.csv", b'text,"label"\n' + rows.encode())
+    assert check_every_border(Csv(), path, [0, 1, 100]) == 41
+    assert len(texts(Csv(), path)) == 40
+    path = put(tmp_path / "a.tsv", b'label\ttext\n\n1\t"a\n2\tb"\n\n3\tc')
+    assert check_every_border(Csv(), path, range(30)) == 6
+    assert [d.text for d in Csv().documents(path)] == ['"a', 'b"', "c"]
+
+
+@pytest.mark.parametrize("codec", [None, "lz4"])
+def test_chunks_of_arrow_are_runs_of_its_batches(codec, tmp_path):
+    import pyarrow.ipc
+
+    table = pyarrow.Table.from_pylist([{"text": f"row {i} 月", "label": str(i % 7)} for i in range(2500)])
+    table = table.set_column(1, "label", table["label"].dictionary_encode())
+    (batch,) = table.combine_chunks().to_batches()
+    path, begin = tmp_path / "a.arrow", 0
+    options = pyarrow.ipc.IpcWriteOptions(compression=codec)
+    with pyarrow.ipc.new_file(path, batch.schema, options=options) as out:
+        for rows in (100, 0, 1000, 1, 399, 1000):
+            out.write_batch(batch.slice(begin, rows))
+            begin += rows
+    size = path.stat().st_size
+    assert check_every_border(Arrow(), path, [0, size // 6, size // 3, size // 2, size - 1]) == 6
+    assert check_every_border(Arrow(), path, [size // 2]) < 6
+    assert len(texts(Arrow(), path)) == 2500
+
+
+def test_a_stream_of_arrow_is_read_whole(tmp_path, monkeypatch):
+    path = _arrow(tmp_path / "a.arrow", [{"text": f"row {i}"} for i in range(2000)], stream=True)
+    monkeypatch.setattr(_chunks, "CHUNK", 100)
+    assert Arrow().chunks(path) == [] and len(texts(Arrow(), path)) == 2000
 
 
 def test_chunks_of_parquet_are_its_groups(tmp_path):
@@ -324,9 +443,9 @@ def test_chunks_of_parquet_are_its_groups(tmp_path):
 
 
 def test_compressed_files_are_one_chunk(tmp_path, monkeypatch):
-    monkeypatch.setattr(jsonl, "CHUNK", 10)
+    monkeypatch.setattr(_chunks, "CHUNK", 10)
     path = put(tmp_path / "a.jsonl.xz", lzma.compress(b'{"text": "a"}\n' * 100))
-    assert JsonLines().chunks(path) == [] and Csv().chunks(path) == []
+    assert JsonLines().chunks(path) == Csv().chunks(path) == Arrow().chunks(path) == []
 
 
 @pytest.mark.parametrize("kind", [Parquet, Arrow])

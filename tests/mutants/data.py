@@ -109,7 +109,7 @@ def ids_unchecked(monkeypatch):
 
 @mutant(kills=f"{DATA}/test_sources.py::test_json_lines_are_cut_at_line_feeds_only", trap=49)
 def splitlines(monkeypatch):
-    def lines(file, path):
+    def lines(file, path, longest=None, first=1):
         text = file.read().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
         for number, line in enumerate(text.splitlines(), 1):
             yield number, line.encode("utf-8", "surrogateescape")
@@ -119,7 +119,7 @@ def splitlines(monkeypatch):
 
 @mutant(kills=f"{DATA}/test_sources.py::test_json_lines_come_back", trap=49)
 def byte_order_mark_kept(monkeypatch):
-    monkeypatch.setattr("telos.data.sources._base.lines", lambda file, path: enumerate(file, 1))
+    monkeypatch.setattr("telos.data.sources._base.lines", _unbounded)
 
 
 @mutant(kills=f"{DATA}/test_sources.py::test_a_bad_line_is_named", trap=49)
@@ -305,7 +305,7 @@ def bombs_expand(monkeypatch):
 
 @mutant(kills=f"{DATA}/test_sources.py::test_an_endless_line_is_refused", trap=54)
 def lines_without_limit(monkeypatch):
-    monkeypatch.setattr("telos.data.sources._base.lines", lambda file, path: enumerate(file, 1))
+    monkeypatch.setattr("telos.data.sources._base.lines", _unbounded)
 
 
 @mutant(kills=f"{TOKENIZER}::test_the_library_never_gets_more_than_a_chunk", trap=54)
@@ -377,3 +377,8 @@ def _get(name: str):
             thing = getattr(thing, part)
         return thing
     raise AssertionError(name)
+
+
+def _unbounded(file, path, longest=None, first=1):
+    """Lines of any length, byte order mark and all."""
+    return enumerate(file, first)

@@ -9,7 +9,7 @@ import numpy as np
 from tests.mutants import mutant
 
 MIXTURE, LOADER = "tests/data/test_mixture.py", "tests/data/test_loader.py"
-REMOTE = "tests/data/test_remote_shards.py"
+ELSEWHERE, LANGUAGES = "tests/data/test_elsewhere.py", "tests/data/test_languages.py"
 EXACT = f"{MIXTURE}::test_shares_are_exact_in_every_stretch_of_the_run"
 
 
@@ -117,21 +117,91 @@ def stands_in_without_a_source(monkeypatch):
 
 
 @mutant(
-    kills="tests/data/test_remote_shards.py::test_content_that_is_not_what_the_header_says_is_refused",
-    trap=47,
+    kills=f"{ELSEWHERE}::test_content_that_is_not_what_was_written_is_refused[tokenizer.json]", trap=47
 )
 def fetched_unseen(monkeypatch):
-    bring = _get("telos.data.remote_shards._bring")
-
-    def trusting(url, to, about, access):
+    def trusting(url, to, digest, access):
         from telos.data.remote import fetch, listing
 
-        if about["bytes"]:
-            to.write_bytes(fetch(listing(url, access)[0], access).read_bytes())
-        else:
-            bring(url, to, about, access)
+        to.write_bytes(fetch(listing(url, access)[0], access).read_bytes())
 
-    monkeypatch.setattr("telos.data.remote_shards._bring", trusting)
+    monkeypatch.setattr("telos.data.elsewhere._bring", trusting)
+
+
+@mutant(kills=f"{ELSEWHERE}::test_names_that_lead_elsewhere_are_refused[whole.json-evil.exe]", trap=72)
+def any_name_is_fetched(monkeypatch):
+    import re
+
+    monkeypatch.setattr("telos.data.elsewhere._BESIDE", re.compile(".*"))
+
+
+@mutant(kills=f"{ELSEWHERE}::test_another_preparation_under_its_name_is_refused", trap=47)
+def whatever_has_the_name_is_it(monkeypatch):
+    check = lambda self, folder: None  # noqa: E731
+    monkeypatch.setattr("telos.data.elsewhere.Elsewhere.check", check)
+
+
+@mutant(kills=f"{ELSEWHERE}::test_a_folder_is_used_where_it_is", trap=39)
+def settings_without_effect(monkeypatch):
+    check = lambda self, theirs, where: None  # noqa: E731
+    monkeypatch.setattr("telos.data.elsewhere.Elsewhere._check_settings", check)
+
+
+@mutant(kills=f"{ELSEWHERE}::test_what_broke_off_is_gone_on_from")
+def begun_again(monkeypatch):
+    bring = _get("telos.data.elsewhere._bring")
+
+    def every(url, folder, digests, access):
+        for name, digest in digests.items():
+            bring(f"{url}/{name}", folder / name, digest, access)
+
+    monkeypatch.setattr("telos.data.elsewhere._bring_all", every)
+
+
+@mutant(kills=f"{ELSEWHERE}::test_the_seed_of_stand_ins_is_not_on_the_card", trap=78)
+def the_seed_on_the_card(monkeypatch):
+    decisive = _get("telos.data.job._decisive")
+
+    def described(data, settings, specials, columns):
+        table, vocabulary = decisive(data, settings)
+        return {"data": table, "tokenizer": vocabulary, "specials": [*specials], "columns": [*columns]}
+
+    monkeypatch.setattr("telos.data.prepare.described", described)
+
+
+@mutant(kills=f"{ELSEWHERE}::test_a_run_is_trained_evaluated_and_gone_on_with[False]")
+def the_place_is_a_part_of_the_run(monkeypatch):
+    kept = tuple(key for key in _get("telos.folder.HARMLESS") if key != "data.prepared")
+    monkeypatch.setattr("telos.folder.HARMLESS", kept)
+
+
+@mutant(kills=f"{LANGUAGES}::test_what_is_kept_is_counted_by_language", trap=50)
+def languages_are_forgotten(monkeypatch):
+    writes = _get("telos.data.cleaned._Writing._write")
+
+    def forgetful(self, read, document):
+        from dataclasses import replace
+
+        writes(self, read, replace(document, language=None))
+
+    monkeypatch.setattr("telos.data.cleaned._Writing._write", forgetful)
+
+
+@mutant(kills=f"{LANGUAGES}::test_the_filter_has_the_last_word", trap=50)
+def what_a_filter_found_is_lost(monkeypatch):
+    mark = lambda self, document, text: document  # noqa: E731
+    monkeypatch.setattr("telos.data.filters.language.Language.mark", mark)
+
+
+@mutant(kills=f"{LANGUAGES}::test_text_is_mixed_by_language", trap=56)
+def sources_in_place_of_languages(monkeypatch):
+    values = _get("telos.data.tokenised._Writing._values")
+
+    def by_source(self, kept, text):
+        self._spoken = {}
+        return values(self, kept, text)
+
+    monkeypatch.setattr("telos.data.tokenised._Writing._values", by_source)
 
 
 def _whole_part(rank: int = 0, world: int = 1) -> Any:

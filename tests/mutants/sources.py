@@ -18,16 +18,16 @@ def pairs_end_with_the_shorter_file(monkeypatch):
 def quotes_in_tabs(monkeypatch):
     import csv
 
-    def quoted(file, path):
+    def quoted(file, path, first=1):
         lines = (line.decode() for line in file)
-        yield from enumerate(csv.reader(lines, delimiter="\t"), 1)
+        yield from enumerate(csv.reader(lines, delimiter="\t"), first)
 
     monkeypatch.setattr("telos.data.sources.csv.tabbed", quoted)
 
 
 @mutant(kills=f"{TABLES}::test_whatever_is_written_as_csv_comes_back", trap=49)
 def csv_cut_at_lines_first(monkeypatch):
-    def by_lines(file, path):
+    def by_lines(file, path, first=1):
         import csv
 
         for number, line in enumerate(file.read().decode("utf-8-sig").splitlines(), 1):
@@ -40,28 +40,126 @@ def csv_cut_at_lines_first(monkeypatch):
 def chunks_cut_anywhere(monkeypatch):
     from telos.data.sources._base import Chunk
 
-    def anywhere(file):
-        from telos.data.sources import jsonl
+    def anywhere(file, quoted):
+        from telos.data.sources import _chunks
 
         data, at = file.read(), 0
         while at < len(data):
-            end = min(at + jsonl.CHUNK, len(data))
+            end = min(at + _chunks.CHUNK, len(data))
             yield Chunk(at, end, 1 + data.count(b"\n", 0, at))
             at = end
 
-    monkeypatch.setattr("telos.data.sources.jsonl._stretches", anywhere)
+    monkeypatch.setattr("telos.data.sources._chunks._stretches", anywhere)
 
 
 @mutant(kills=f"{TABLES}::test_chunks_of_lines_are_the_file", trap=49)
 def chunks_count_their_own_lines(monkeypatch):
-    stretches = _get("telos.data.sources.jsonl._stretches")
-    forgetful = lambda file: (chunk._replace(first=1) for chunk in stretches(file))  # noqa: E731
-    monkeypatch.setattr("telos.data.sources.jsonl._stretches", forgetful)
+    stretches = _get("telos.data.sources._chunks._stretches")
+    forgetful = lambda *given: (chunk._replace(first=1) for chunk in stretches(*given))  # noqa: E731
+    monkeypatch.setattr("telos.data.sources._chunks._stretches", forgetful)
+
+
+@mutant(kills=f"{TABLES}::test_chunks_of_csv_are_the_file_wherever_it_could_be_cut", trap=49)
+def csv_cut_at_any_line(monkeypatch):
+    monkeypatch.setattr("telos.data.sources._chunks._inside", lambda lines, inside: False)
+
+
+@mutant(kills=f"{TABLES}::test_chunks_of_csv_are_the_file_wherever_it_could_be_cut", trap=49)
+def every_quote_opens_or_closes(monkeypatch):
+    parity = lambda lines, inside: inside ^ (lines.count(b'"') % 2 == 1)  # noqa: E731
+    monkeypatch.setattr("telos.data.sources._chunks._inside", parity)
+
+
+@mutant(kills=f"{TABLES}::test_chunks_of_csv_are_the_file_wherever_it_could_be_cut", trap=49)
+def marks_hide_a_quote(monkeypatch):
+    monkeypatch.setattr("telos.data.sources._chunks._MARKS", ())
+
+
+@mutant(kills=f"{TABLES}::test_every_row_can_be_a_chunk_of_its_own", trap=49)
+def the_names_of_columns_are_a_document(monkeypatch):
+    names = _get("telos.data.sources.csv.Csv._named")
+    monkeypatch.setattr(
+        "telos.data.sources.csv.Csv._named", lambda self, rows, path: (0, names(self, rows, path)[1])
+    )
+
+
+@mutant(kills=f"{TABLES}::test_chunks_of_arrow_are_runs_of_its_batches[None]", trap=49)
+def runs_of_batches_count_their_own_rows(monkeypatch):
+    chunks = _get("telos.data.sources.arrow.Arrow.chunks")
+    forgetful = lambda self, path: [chunk._replace(first=1) for chunk in chunks(self, path)]  # noqa: E731
+    monkeypatch.setattr("telos.data.sources.arrow.Arrow.chunks", forgetful)
+
+
+@mutant(kills=f"{PAGES}::test_chunks_of_a_plain_archive_are_its_records", trap=49)
+def whatever_looks_like_a_record_is_one(monkeypatch):
+    import re
+
+    def looked_for(file, path):
+        return ((found.start(),) * 2 for found in re.finditer(rb"WARC/1", file.read()))
+
+    monkeypatch.setattr("telos.data.sources.warc.begins", looked_for)
+
+
+@mutant(kills=f"{PAGES}::test_chunks_of_a_plain_archive_are_its_records", trap=49)
+def bytes_counted_from_the_chunk(monkeypatch):
+    records = _get("telos.data.sources.warc.records")
+    monkeypatch.setattr("telos.data.sources.warc.records", lambda file, path, at=0: records(file, path))
+
+
+@mutant(kills=f"{PAGES}::test_chunks_of_a_packed_archive_are_its_members[stored]", trap=49)
+def whatever_looks_like_a_member_is_one(monkeypatch):
+    import gzip
+    import re
+
+    def looked_for(file, path):
+        data, expanded, last = file.read(), 0, 0
+        for found in re.finditer(rb"\x1f\x8b\x08", data):
+            try:
+                expanded += len(gzip.decompress(data[last : found.start()]))
+            except (OSError, EOFError):
+                pass
+            last = found.start()
+            yield last, expanded
+
+    monkeypatch.setattr("telos.data.sources.warc.members", looked_for)
+
+
+@mutant(kills=f"{PAGES}::test_chunks_of_a_packed_archive_are_its_members[compress]", trap=49)
+def what_comes_after_the_last_member_is_one(monkeypatch):
+    def hopeful(file, path):
+        from telos.data.sources._warc import _Members
+
+        going = _Members(file, path)
+        yield 0, 0
+        while going.pass_over():
+            yield going.at, going.expanded
+
+    monkeypatch.setattr("telos.data.sources.warc.members", hopeful)
+
+
+@mutant(kills=f"{PAGES}::test_members_that_are_no_records_are_not_cut", trap=49)
+def every_member_is_a_record(monkeypatch):
+    def believed(file, path):
+        import zlib
+
+        data, at, expanded = file.read(), 0, 0
+        while at < len(data):
+            yield at, expanded
+            unpack = zlib.decompressobj(wbits=31)
+            expanded += len(unpack.decompress(data[at:]))
+            at = len(data) - len(unpack.unused_data)
+
+    monkeypatch.setattr("telos.data.sources.warc.members", believed)
+
+
+@mutant(kills=f"{PAGES}::test_an_archive_that_expands_without_end_is_refused_when_it_is_cut", trap=54)
+def members_expand_without_limit(monkeypatch):
+    monkeypatch.setattr("telos.data.sources._base.most_expanded", lambda size: 1 << 60)
 
 
 @mutant(kills=f"{TABLES}::test_giant_values_are_named_and_bounded", trap=54)
 def lines_of_tables_without_limit(monkeypatch):
-    unbounded = lambda file, path, longest=None: enumerate(file, 1)  # noqa: E731
+    unbounded = lambda file, path, longest=None, first=1: enumerate(file, first)  # noqa: E731
     monkeypatch.setattr("telos.data.sources._base.lines", unbounded)
 
 
@@ -155,7 +253,8 @@ def each_member_has_a_limit_of_its_own(monkeypatch):
 
 @mutant(kills=f"{ARCHIVES}::test_ten_megabytes_that_expand_to_a_hundred_gigabytes[csv.gz]", trap=54)
 def bombs_told_by_what_they_say(monkeypatch):
-    monkeypatch.setattr("telos.data.sources._base.lines", lambda file, path, longest=None: enumerate(file, 1))
+    unbounded = lambda file, path, longest=None, first=1: enumerate(file, first)  # noqa: E731
+    monkeypatch.setattr("telos.data.sources._base.lines", unbounded)
     monkeypatch.setattr("telos.data.sources._base.most_expanded", lambda size: 1 << 30)
 
 

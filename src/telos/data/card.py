@@ -45,6 +45,12 @@ _BEGIN = np.array(_STARTS, dtype=np.int64)
 _NUMBER = np.array([NAMES.index(name) for name in _SCRIPTS], dtype=np.int64)
 
 
+UNKNOWN = "und"
+"""The language of a text of which it is not known (ISO 639-2)."""
+MOST_LANGUAGES = 200
+"""On the card; the filter knows 176."""
+
+
 class Counts(NamedTuple):
     """What one split holds."""
 
@@ -123,6 +129,8 @@ class Card:
     skipped_files: Mapping[str, int] = field(default_factory=dict)
     sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """What there is of each source that has a name, in the order of their numbers in the column `source`."""
+    languages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """And in each language, where sources or the filter say which it is; the most first."""
     duplicates: Mapping[str, int] = field(default_factory=dict)
     """Near copies, where they were looked for, before they were dropped."""
     privacy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -140,6 +148,8 @@ class Card:
     """Names of the classes in the column `label`, by number."""
     classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By their names in order, documents of each split; under the empty name those of no class."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """By which it was prepared: of the data, the vocabulary, and what the objective asks for."""
 
     def write(self, folder: Path) -> None:
         """`card.json` and `card.md`."""
@@ -160,7 +170,8 @@ class Card:
         parts = [
             f"# Data card\n\n{source} {balance}\n",
             _table("Split", self.splits),
-            _table("Source", self.sources),
+            _table("Source", self.mixed_sources),
+            _table("Language", {_plain(name): row for name, row in self.languages.items()}),
             _table("Class", {_plain(name) or "(none)": row for name, row in self.classes.items()}),
             f"## Vocabulary\n\n{v['kind']}, {v['size']:,} tokens ({asked}), hash `{v['hash']}`.",
             self._round_trip(),
@@ -174,6 +185,11 @@ class Card:
             f"## Notes\n\n{notes}" if notes else "",
         ]
         return "\n".join(part for part in parts if part)
+
+    @property
+    def mixed_sources(self) -> Mapping[str, Mapping[str, float]]:
+        """The sources, unless they are the languages, which are shown anyway."""
+        return {} if self.sources.keys() == self.languages.keys() else self.sources
 
     def _round_trip(self) -> str:
         v = self.vocabulary
@@ -284,6 +300,7 @@ def make_card(
     labels: tuple[str, ...] = (),
     skipped_files: Mapping[str, int] | None = None,
     sources: Mapping[str, Counts] | None = None,
+    languages: Mapping[str, Counts] | None = None,
 ) -> Card:
     """All that was found, as a card. Every document that was read is on it, as kept or as dropped."""
     steps = {step.name: step for step in clean.steps(settings.clean)}
@@ -300,6 +317,7 @@ def make_card(
         documents=findings.documents,
         splits=_rows(splits),
         sources=_rows(sources or {}),
+        languages=_rows(_spoken(languages or {})),
         duplicates=findings.counts.get("duplicates", {}),
         privacy={
             kind: {"found": number, "shapes": findings.shapes.get(kind, [])}
@@ -329,6 +347,15 @@ def _rows(counts: Mapping[str, Counts]) -> dict[str, dict[str, float]]:
         name: {**each._asdict(), "bytes_per_token": round(each.bytes / max(each.tokens, 1), 3)}
         for name, each in counts.items()
     }
+
+
+def _spoken(languages: Mapping[str, Counts]) -> dict[str, Counts]:
+    """Nothing where none is known; what is beyond `MOST_LANGUAGES` together."""
+    if not languages.keys() - {UNKNOWN}:
+        return {}
+    ordered = sorted(languages.items(), key=lambda each: (-each[1].bytes, each[0]))
+    rest = sum((counts for _, counts in ordered[MOST_LANGUAGES:]), Counts())
+    return dict(ordered[:MOST_LANGUAGES]) | ({"other": rest} if rest.documents else {})
 
 
 def _named(origin: OriginSettings) -> str:

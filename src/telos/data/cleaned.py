@@ -10,14 +10,14 @@ tasks are known: copies of other documents, say.
     table.npz      per text: where it ends, its digest, its answer's, its unit, the split it was given
                    for, its source …
     signatures.npy  MinHash signatures, where near copies are looked for
-    rest.json      names of the documents, and their targets and labels where there are such
+    rest.json      names of the documents, and their targets, labels and languages where there are such
     findings.json  what was dropped and changed, and why
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, final
@@ -40,6 +40,8 @@ from telos.errors import DataError
 
 __all__ = ["Cleaned", "Cleaner", "Written", "batches", "clean_task", "save_grams"]
 
+LONGEST_CODE = 35
+"""Characters of a language's code (BCP 47), at most."""
 BATCH = 1 << 20
 """Characters whose signatures are computed together, about."""
 
@@ -50,6 +52,7 @@ class Written(NamedTuple):
     text: str
     target: str | None
     label: str | None
+    language: str | None
 
 
 class Cleaner:
@@ -209,6 +212,7 @@ class _Rest:
     names: list[str] = field(default_factory=list)
     targets: dict[int, str] = field(default_factory=dict)
     labels: dict[int, str] = field(default_factory=dict)
+    languages: dict[int, str] = field(default_factory=dict)
 
 
 class _Writing:
@@ -258,6 +262,8 @@ class _Writing:
             self._rest.targets[at] = document.target
         if document.label is not None:
             self._rest.labels[at] = document.label
+        if document.language:
+            self._rest.languages[at] = document.language[:LONGEST_CODE]
         if self._near or self._known or self._dedupe.paragraphs or self._dedupe.stretches:
             self._unread.append(document.text)
             self._waiting += len(document.text)
@@ -299,8 +305,7 @@ class _Writing:
         if self._near:
             np.save(folder / "signatures.npy", np.concatenate(self._signed))
         np.savez(folder / "table.npz", allow_pickle=False, **table)
-        rest = {"names": self._rest.names, "targets": self._rest.targets, "labels": self._rest.labels}
-        for name, value in (("rest.json", rest), ("findings.json", self._findings.table())):
+        for name, value in (("rest.json", asdict(self._rest)), ("findings.json", self._findings.table())):
             (folder / name).write_text(json.dumps(value, ensure_ascii=True), encoding="ascii")
 
 
@@ -350,9 +355,9 @@ class Cleaned:
         return len(self.table("ends")[0]) - 1
 
     def rest(self) -> dict[str, Any]:
-        """`names`, a list; `targets` and `labels` by the place of the text."""
+        """`names`, a list; `targets`, `labels` and `languages` by the place of the text."""
         given: dict[str, Any] = json.loads((self.folder / "rest.json").read_bytes())
-        for name in ("targets", "labels"):
+        for name in ("targets", "labels", "languages"):
             given[name] = {int(at): value for at, value in given[name].items()}
         return given
 
@@ -368,6 +373,6 @@ class Cleaned:
     def written(self, chosen: NDArray[np.integer]) -> Iterator[Written]:
         """Some of the texts with what belongs to them."""
         rest = self.rest()
-        targets, labels = rest["targets"], rest["labels"]
+        more = [rest[name] for name in ("targets", "labels", "languages")]
         for at, raw in zip(chosen.tolist(), self.texts(chosen), strict=True):
-            yield Written(raw.decode(), targets.get(at), labels.get(at))
+            yield Written(raw.decode(), *(each.get(at) for each in more))

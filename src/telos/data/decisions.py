@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telos.chat import FORMATS
+from telos.data.card import MOST_LANGUAGES, UNKNOWN
 from telos.data.cleaned import Cleaned
 from telos.data.cutting import Cuts, cuts_at, find_cuts
 from telos.data.documents import DROPPED, SPLITS, TEST, TRAIN, VALIDATION, by_share
@@ -42,6 +43,8 @@ class Decisions(NamedTuple):
     """Texts of the training split to learn a vocabulary from, in the order of their hashes."""
     labels: tuple[str, ...]
     """Names of the classes, in the order in which they are met among what is kept."""
+    languages: tuple[str, ...] = ()
+    """Those of what is kept, `UNKNOWN` among them where some has none, if it is to be mixed by them."""
 
     @property
     def kept(self) -> int:
@@ -91,6 +94,7 @@ def decide(
         sizes,
         [*_sample(texts, codes, sample, scratch / "cuts", not {"target", *FORMATS}.isdisjoint(columns))],
         tuple(_labels(tasks, by_task)) if "label" in columns else (),
+        _languages(tasks, by_task) if settings.mix_by == "language" else (),
     )
 
 
@@ -325,6 +329,30 @@ def _labels(tasks: Sequence[Cleaned], codes: Sequence[NDArray[np.uint8]]) -> Ite
             if own[at] != DROPPED and labels[at] not in seen:
                 seen.add(labels[at])
                 yield labels[at]
+
+
+def _languages(tasks: Sequence[Cleaned], codes: Sequence[NDArray[np.uint8]]) -> tuple[str, ...]:
+    """In the order of their names.
+
+    Raises:
+        DataError: no language is known, or so many that they can be none.
+    """
+    found: set[str] = set()
+    for task, own in zip(tasks, codes, strict=True):
+        languages = task.rest()["languages"]
+        found |= {languages.get(at, UNKNOWN) for at in np.flatnonzero(own != DROPPED).tolist()}
+    if found == {UNKNOWN}:
+        raise DataError(
+            'data.mix_by = "language": no document has one. The filter finds it: '
+            'data.filters=["language"].'
+        )
+    if len(found) > MOST_LANGUAGES:
+        raise DataError(
+            f'data.mix_by = "language": the text says {len(found):,} different ones, such as '
+            f"{', '.join(sorted(found)[:3])}: these are no languages. The filter finds them: "
+            'data.filters=["language"].'
+        )
+    return tuple(sorted(found))
 
 
 # ---- too little text

@@ -6,7 +6,8 @@ First comes what was given for the test and for validation, then the text of eac
 recipe; the files of each by name. A task is a stretch of that order.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import NamedTuple
 from telos.batch import Document
 from telos.data import sources
 from telos.data.findings import counted
-from telos.data.remote import Access, fetch, listing
+from telos.data.folders import finished
+from telos.data.remote import fetch, listing
 from telos.data.settings import DataSettings, OriginSettings
 from telos.data.sources import _base
 from telos.data.sources._base import Chunk, Skip, Source, ignore
@@ -35,6 +37,8 @@ __all__ = [
     "Task",
     "by_share",
     "choose_unit",
+    "chunks_in",
+    "find_chunks",
 ]
 
 SPLITS = ("train", "validation", "test")
@@ -213,12 +217,7 @@ class Reader:
 
     def _fetched(self, url: str) -> Iterator[tuple[Path, str]]:
         """The files at a URL, on this machine."""
-        settings = self.settings
-        access = Access(
-            cache=settings.remote.cache,
-            most=int(settings.remote.gigabytes * 1e9),
-            allow_hosts=settings.remote.allow_hosts,
-        )
+        access = self.settings.remote.access
         files = listing(url, access)
         if (size := sum(file.size or 0 for file in files)) > access.most:
             raise DataError(
@@ -238,11 +237,21 @@ class Reader:
         for file in self.files:
             yield from read(file, self.part)
 
-    def tasks(self) -> list[Task]:
-        """The files in stretches of at most `TASK_BYTES`; what is larger is alone, or its chunks are."""
+    def large(self) -> dict[int, File]:
+        """The files that several workers may share, if there are chunks of them, by their places."""
+        return {place: file for place, file in enumerate(self.files) if file.size >= TASK_BYTES}
+
+    def tasks(self, chunks: Mapping[int, Sequence[Chunk]]) -> list[Task]:
+        """The files in stretches of at most `TASK_BYTES`; what is larger is alone, or its chunks are, which
+        are found by its place."""
         groups: list[list[File]] = []
         size = 0
-        for file in (chunk for whole in self.files for chunk in _chunks(whole)):
+        parts = [
+            file._replace(chunk=chunk)
+            for place, file in enumerate(self.files)
+            for chunk in chunks.get(place) or [None]
+        ]
+        for file in parts:
             more = TASK_BYTES if file.chunk else file.size
             if not groups or size + more > TASK_BYTES or len(groups[-1]) == TASK_FILES:
                 groups.append([])
@@ -266,10 +275,22 @@ def _root(path: Path | str | None) -> Path | None:
     return path if isinstance(path, Path) and path.is_dir() else None
 
 
-def _chunks(file: File) -> list[File]:
-    """A large file as the stretches that its source can read one by one."""
-    chunks = file.source.chunks(file.path) if file.size >= TASK_BYTES else []
-    return [file._replace(chunk=chunk) for chunk in chunks] or [file]
+def find_chunks(file: File, folder: Path, progress: Callable[[int], None] | None = None) -> int:
+    """The stretches of a large file that its source can read one by one, into `folder`, unless they are
+    there: afterwards `chunks_in(folder)` has them. How many files it was: one.
+
+    Raises:
+        DataError: it cannot be read, or is not what its suffix says.
+    """
+    if not folder.is_dir():
+        with finished(folder) as building:
+            (building / "chunks.json").write_text(json.dumps(file.source.chunks(file.path)))
+    return 1
+
+
+def chunks_in(folder: Path) -> list[Chunk]:
+    """What `find_chunks` found."""
+    return [Chunk(*each) for each in json.loads((folder / "chunks.json").read_text())]
 
 
 def _by_suffix(origin: OriginSettings) -> dict[str, Source]:

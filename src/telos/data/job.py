@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from telos.config import fingerprint
 from telos.data.documents import Reader
@@ -16,7 +16,7 @@ from telos.errors import DataError
 from telos.tokenizer import TokenizerSettings
 from telos.words import jieba
 
-__all__ = ["Job", "Progress", "digest_of", "job_of", "key_of_job", "state_of"]
+__all__ = ["Job", "Progress", "described", "digest_of", "job_of", "key_of_job", "state_of"]
 
 VERSION = 3
 """Raised whenever the same input would give another result."""
@@ -48,9 +48,8 @@ def job_of(
     columns: Sequence[str],
     progress: Progress | None = None,
 ) -> Job:
-    named = ("source",) if data.sources else ()
     report = _now_and_then(progress) if progress else _silent
-    return Job(data, settings, specials, (*columns, *named), Reader(data), report, {})
+    return Job(data, settings, specials, _with_sources(data, columns), Reader(data), report, {})
 
 
 def _silent(stage: str, done: int, total: int | None) -> None:
@@ -71,7 +70,7 @@ def _now_and_then(progress: Progress) -> Progress:
     return report
 
 
-_NO_PART_OF_THE_KEY = ("path", "validation", "test", "engine", "remote")
+_NO_PART_OF_THE_KEY = ("path", "prepared", "validation", "test", "engine", "remote")
 """Of the settings of the data: where it is, and who does the work."""
 
 
@@ -86,16 +85,37 @@ def key_of_job(job: Job) -> str:
             job.seen[path] = state_of(path)
             digests.append(digest_of(path))
         files.append([file.split, file.origin, file.name, *digests])
-    data = {k: v for k, v in job.data.table().items() if k not in _NO_PART_OF_THE_KEY}
-    data["sources"] = [
-        {k: v for k, v in each.items() if k not in _NO_PART_OF_THE_KEY} for each in data.get("sources", [])
-    ]
-    data.get("decontaminate", {}).pop("against", None)
+    data, settings = _decisive(job.data, job.settings)
     data["outside"] = [each.digest() for each in job.data.filters]
-    settings = {k: v for k, v in job.settings.table().items() if k != "path"}
     vocabulary = digest_of(job.settings.path) if job.settings.path else ""
     rest = list(job.specials), sorted(job.columns), *_segmenter(job.columns)
     return fingerprint(VERSION, FORMAT, files, [data, settings], vocabulary, *rest)
+
+
+def _decisive(data: DataSettings, settings: TokenizerSettings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of the data and of the vocabulary that are a part of the key."""
+    table = {k: v for k, v in data.table().items() if k not in _NO_PART_OF_THE_KEY}
+    table["sources"] = [
+        {k: v for k, v in each.items() if k not in _NO_PART_OF_THE_KEY} for each in table.get("sources", [])
+    ]
+    table.get("decontaminate", {}).pop("against", None)
+    return table, {k: v for k, v in settings.table().items() if k != "path"}
+
+
+def described(
+    data: DataSettings, settings: TokenizerSettings, specials: Sequence[str], columns: Sequence[str]
+) -> dict[str, Any]:
+    """The same for the card, with what an objective asks for; less the seed of stand-ins for personal data,
+    by which guesses could be tested."""
+    table, vocabulary = _decisive(data, settings)
+    table["privacy"].pop("seed")
+    named = sorted({*_with_sources(data, columns)})
+    return {"data": table, "tokenizer": vocabulary, "specials": [*specials], "columns": named}
+
+
+def _with_sources(data: DataSettings, columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns that are asked for, and the one that the text can be mixed by, where there is one."""
+    return (*columns, "source") if data.sources or data.mix_by else tuple(columns)
 
 
 def state_of(path: Path) -> tuple[int, int]:

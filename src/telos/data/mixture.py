@@ -107,7 +107,7 @@ class MixSettings(Settings):
         if len(names) < 2:
             raise ConfigError(
                 f"{KEY}: the prepared data has no named sources to mix. Name several under [[data.sources]], "
-                "or leave it out."
+                'or set data.mix_by = "language", or leave it out.'
             )
         stages = {f"curriculum.{number}.weights": s.weights for number, s in enumerate(self.curriculum)}
         for key, given in ({"weights": self.weights} | stages).items():

@@ -10,7 +10,7 @@ is used; what is damaged is built again.
 It is done in stages, each of tasks that any number of workers do in any order, and a decision in between
 that needs the hashes of all texts:
 
-    files → cleaned/ → which are kept, in which split → vocabulary/ → tokens/ → shards
+    files → chunks/ of large ones → cleaned/ → which are kept, in which split → vocabulary/ → tokens/ → shards
 
 What a task has done is on the disk at once under a name that says that it is whole, so that after a kill the
 same command goes on from there. Memory does not grow with the input but for about 70 bytes per text; the
@@ -33,22 +33,25 @@ from filelock import FileLock
 from telos.data.card import Card, Counts, Scripts, make_card, read_card
 from telos.data.cleaned import Cleaned, clean_task, save_grams
 from telos.data.decisions import Decisions, decide
-from telos.data.documents import SPLITS, Task, choose_unit
+from telos.data.documents import SPLITS, Task, choose_unit, chunks_in, find_chunks
+from telos.data.elsewhere import Elsewhere, fetched
 from telos.data.engine import Call, WorkerDied, run, workers_for
 from telos.data.findings import Findings
 from telos.data.folders import UNFINISHED, finished, sync, write_synced
-from telos.data.job import Job, Progress, digest_of, job_of, key_of_job, state_of
+from telos.data.job import Job, Progress, described, digest_of, job_of, key_of_job, state_of
 from telos.data.settings import DataSettings
 from telos.data.shards import Shards
+from telos.data.sources._base import Chunk
 from telos.data.tokenised import Measured, TokenPlan, measured, tokenise_task, write_shards
-from telos.errors import DataError, explained
+from telos.errors import ConfigError, DataError, explained
 from telos.json_files import read_object
 from telos.tokenizer import Tokenizer, TokenizerSettings, check_size, train_tokenizer
 
 __all__ = ["Prepared", "decided", "found", "key_of", "prepare"]
 
-BUILDING = ".building-"
-"""How the names of folders begin in which data is being prepared."""
+BUILDING = ".building-2-"
+"""How the names of folders begin in which data is being prepared. The number is raised whenever tasks leave
+something else there, so that nothing goes on from what another Telos began."""
 WHOLE = "whole"
 """Of those folders, the one that becomes the prepared data."""
 MEASURED = 8_000_000
@@ -96,7 +99,8 @@ def prepare(
     columns: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Prepared:
-    """The prepared data for these settings: found under `root`, or built there.
+    """The prepared data for these settings: found under `root`, or built there; or where the settings say
+    that it is already, fetched to `root` where that is a URL.
 
     `specials`: special tokens beside those that a vocabulary always has. `columns`: names out of
     `shards.COLUMNS`.
@@ -104,13 +108,20 @@ def prepare(
     Raises:
         DataError: the text cannot be read or is too little, or the disk is full. Nothing half-written keeps a
         final name. ConfigError: the vocabulary that is asked for cannot be; a size
-        that is too small is refused before any text is read.
+        that is too small is refused before any text is read; what is prepared already was so with other
+        settings.
 
     Warns:
         RuntimeWarning: what was there is damaged, and is made again. UserWarning: the vocabulary does not
         hold much of the held-out text.
     """
     check_size(tokenizer, specials)
+    if data.prepared is not None:
+        there = Elsewhere(data, described(data, tokenizer, specials, columns))
+        if isinstance(data.prepared, Path):
+            there.check(data.prepared)
+            return _read(data.prepared)
+        return _fetched(there, root, progress)
     job = job_of(data, tokenizer, specials, columns, progress)
     key = key_of_job(job)
     folder = root / key
@@ -147,7 +158,26 @@ def key_of(
     Raises:
         DataError: the text cannot be read.
     """
+    if data.prepared is not None:
+        return Elsewhere(data, {}).key
     return key_of_job(job_of(data, tokenizer, specials, columns))
+
+
+# ---- what is prepared already
+
+
+def _fetched(there: Elsewhere, root: Path, progress: Progress | None) -> Prepared:
+    """What is at a URL, by way of `root`."""
+    folder = root / there.key
+    with _disk(root), _alone(root, there.key):
+        if (ready := _open(folder)) is not None:
+            there.check(folder)
+            return ready
+        if progress is not None:
+            progress("fetching", 0, None)
+        url = str(there.data.prepared).rstrip("/")
+        _rename(fetched(url, root, there.data.remote.access, there.check), folder)
+    return _read(folder)
 
 
 # ---- the key and the folder
@@ -239,7 +269,7 @@ def _rename(building: Path, folder: Path) -> None:
 def _build(work: Path, key: str, job: Job) -> None:
     """All stages, each going on from what is there, into `work`/WHOLE."""
     findings = Findings(files=len(job.reader.files))
-    tasks, workers = _tasks(job)
+    tasks, workers = _tasks(work, job)
     _, decisions = _decided(work, job, findings, tasks, workers)
     tokenizer, learned_from = _learn(work, job, decisions, findings)
     whole = work / WHOLE
@@ -254,11 +284,22 @@ def _build(work: Path, key: str, job: Job) -> None:
         "learned_from_bytes": learned_from,
     }
     splits = dict(zip(SPLITS, found.splits, strict=True))
-    unknown, origins = job.reader.unknown, dict(found.origins)
-    sources = {origin.name: origins.get(origin.name, Counts()) for origin in job.data.sources}
-    card = make_card(key, job.data, findings, splits, scripts, vocabulary, decisions.labels, unknown, sources)
-    if "label" in job.columns:
-        card = replace(card, classes=_classes(whole, decisions.labels))
+    sources = _mixed(job, decisions, found)
+    card = make_card(
+        key,
+        job.data,
+        findings,
+        splits,
+        scripts,
+        vocabulary,
+        decisions.labels,
+        job.reader.unknown,
+        sources,
+        dict(found.languages),
+    )
+    classes = _classes(whole, decisions.labels) if "label" in job.columns else {}
+    settings = described(job.data, job.settings, job.specials, job.columns)
+    card = replace(card, classes=classes, settings=settings)
     tokenizer.save(whole / "tokenizer.json")
     card.write(whole)
     _warn_of_unknown(tokenizer.kind, vocabulary)
@@ -266,14 +307,26 @@ def _build(work: Path, key: str, job: Job) -> None:
     write_synced(whole / "whole.json", json.dumps(proof))
 
 
-def _tasks(job: Job) -> tuple[list[Task], int]:
+def _tasks(work: Path, job: Job) -> tuple[list[Task], int]:
     """What there is to do, and how many work on it."""
     for each in job.data.filters:
         each.ready()
     choose_unit(job.reader)
-    tasks = job.reader.tasks()
+    tasks = job.reader.tasks(_chunks(work, job))
     size = sum(file.size for file in job.reader.files)
     return tasks, workers_for(job.data.engine, size, len(tasks))
+
+
+def _chunks(work: Path, job: Job) -> dict[int, list[Chunk]]:
+    """How the large files are shared out, by their places. To find that, a file is read through."""
+    files = job.reader.large()
+    if not files:
+        return {}
+    folders = [work / "chunks" / f"{place:06}" for place in files]
+    calls = [Call(find_chunks, each) for each in zip(files.values(), folders, strict=True)]
+    workers = workers_for(job.data.engine, sum(file.size for file in files.values()), len(calls))
+    run(job.data.engine, workers, calls, lambda done: job.report("sharing out", done, len(calls)))
+    return dict(zip(files, map(chunks_in, folders), strict=True))
 
 
 def _decided(
@@ -294,8 +347,10 @@ def decided(data: DataSettings, sample: int, work: Path) -> tuple[list[Cleaned],
     Raises:
         DataError: as of `prepare`.
     """
+    if data.prepared is not None:
+        raise ConfigError("data.prepared: the text itself is read here. Leave it out, and give data.path.")
     job = job_of(data, TokenizerSettings(sample=sample), (), ())
-    return _decided(work, job, Findings(files=len(job.reader.files)), *_tasks(job))
+    return _decided(work, job, Findings(files=len(job.reader.files)), *_tasks(work, job))
 
 
 def _folders(folder: Path, count: int) -> list[Path]:
@@ -324,6 +379,7 @@ def _tokenise(work: Path, job: Job, decisions: Decisions, workers: int) -> tuple
         columns=job.columns,
         labels=decisions.labels,
         origins=tuple(origin.name for origin in job.data.sources),
+        languages=decisions.languages,
         share=share,
     )
     calls = []
@@ -374,6 +430,13 @@ def _note_size(job: Job, tokenizer: Tokenizer, findings: Findings) -> None:
         )
         job.report(f"t{what}", 0, None)
         findings.notes.append(f"T{what}. Add text, or ask for fewer (tokenizer.size).")
+
+
+def _mixed(job: Job, decisions: Decisions, found: Measured) -> dict[str, Counts]:
+    """What there is of each of those by which the text can be mixed, in the order of their numbers."""
+    names = decisions.languages or tuple(origin.name for origin in job.data.sources)
+    counts = dict(found.languages if decisions.languages else found.origins)
+    return {name: counts.get(name, Counts()) for name in names}
 
 
 def _warn_of_unknown(kind: str, vocabulary: Mapping[str, Any]) -> None:

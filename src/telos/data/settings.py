@@ -11,7 +11,7 @@ from telos.data import filters as _filters
 from telos.data import sources
 from telos.data.filters._base import Filter
 from telos.data.privacy._settings import PrivacySettings
-from telos.data.remote import is_remote
+from telos.data.remote import Access, is_remote
 from telos.find import names, suggestion
 
 __all__ = [
@@ -198,7 +198,7 @@ class OriginSettings(SourceSettings):
 
 @final
 class RemoteSettings(Settings):
-    """How text is fetched that is elsewhere. It is no part of the data's key."""
+    """How text, or prepared data, is fetched that is elsewhere. It is no part of the data's key."""
 
     cache: Annotated[Path, Lax] = Path("runs/fetched")
     """The folder in which what was fetched is kept."""
@@ -207,6 +207,12 @@ class RemoteSettings(Settings):
     allow_hosts: Annotated[tuple[str, ...], Lax] = ()
     """Hosts with ports, as `127.0.0.1:8000`, that URLs may lead to although they are on a private network,
     and that may speak plain HTTP."""
+
+    @property
+    def access(self) -> Access:
+        """The same for those who fetch."""
+        most = int(self.gigabytes * 1e9)
+        return Access(cache=self.cache, most=most, allow_hosts=self.allow_hosts)
 
 
 class PreparationSettings(SourceSettings):
@@ -227,10 +233,17 @@ class DataSettings(PreparationSettings):
 
     sources: Annotated[tuple[OriginSettings, ...], Lax] = ()
     """Several sources with names, in place of `path`."""
+    mix_by: Literal["language"] | None = None
+    """What `train.loader.mix` has the shares of in place of sources: `language`, by what the files say or the
+    filter `language` finds; `und` is what has none."""
     validation: Place | None = None
     """Files that are held out for validation instead of a share of `path`."""
     test: Place | None = None
     """Files that are held out for the test instead of a share of `path`."""
+    prepared: Place | None = None
+    """Where all this is done already: the folder that `telos prepare` made, `runs/prepared/KEY`, or its URL.
+    The text itself is not read then, and need not be there; the settings must be those it was prepared
+    with."""
     remote: RemoteSettings = RemoteSettings()
     engine: EngineSettings = EngineSettings()
 
@@ -247,7 +260,7 @@ class DataSettings(PreparationSettings):
     def _fits(self) -> "DataSettings":
         if self.sources:
             self._check_sources()
-        else:
+        elif self.prepared is None:
             _check_source(self)
         if self.source in _embedded() and (self.path or self.validation or self.test):
             raise ValueError(

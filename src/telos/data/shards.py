@@ -51,8 +51,8 @@ COLUMNS: Mapping[str, Column] = {
 """The columns that a split can have beside `ids`. In `word_start` each Chinese character is a word, in
 `jieba_word_start` what jieba makes of them. `chatml` and `plain` are formats of `telos.chat`, in which the
 ids of conversations then are: what is an answer. `label` is a number in the header's list of names, −1 where
-a document has none; `source` is the number of the source that a document is from, by which the loader
-mixes."""
+a document has none; `source` is the number of the source that a document is from, or of its language, by
+which the loader mixes."""
 
 
 class Header(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from telos.chat import FORMATS, framed
-from telos.data.card import Counts, Scripts
+from telos.data.card import UNKNOWN, Counts, Scripts
 from telos.data.cleaned import Cleaned, Written, batches
 from telos.data.cutting import cuts_at
 from telos.data.documents import DROPPED, SPLITS
@@ -45,6 +45,8 @@ class TokenPlan:
     labels: tuple[str, ...]
     origins: tuple[str, ...]
     """Names of the sources."""
+    languages: tuple[str, ...]
+    """By which texts are mixed in place of their sources, if there are any here."""
     share: float
     """Of the texts, on how many bytes per token are measured by script."""
 
@@ -61,6 +63,8 @@ class Measured(NamedTuple):
     """Of each split: unknown tokens, and the bytes they stand for."""
     origins: tuple[tuple[str, Counts], ...] = ()
     """What there is of each source, by its name."""
+    languages: tuple[tuple[str, Counts], ...] = ()
+    """And in each language."""
 
     def __add__(self, other: "Measured") -> "Measured":  # type: ignore[override]
         return Measured(
@@ -69,6 +73,7 @@ class Measured(NamedTuple):
             self.unknown + other.unknown,
             tuple((a + c, b + d) for (a, b), (c, d) in zip(self.lost, other.lost, strict=True)),
             tuple(_added(dict(self.origins), other.origins).items()),
+            tuple(_added(dict(self.languages), other.languages).items()),
         )
 
 
@@ -133,6 +138,7 @@ class _Writing:
         ]
         self._found = Measured(splits=(Counts(),) * len(SPLITS))
         self._numbers = {label: number for number, label in enumerate(plan.labels)}
+        self._spoken = {language: number for number, language in enumerate(plan.languages)}
         self._scripts = Scripts()
 
     @property
@@ -174,7 +180,7 @@ class _Writing:
         if "label" in columns:
             values["label"] = -1 if kept.text.label is None else self._numbers[kept.text.label]
         if "source" in columns:
-            values["source"] = kept.origin
+            values["source"] = self._spoken.get(kept.text.language or UNKNOWN, kept.origin)
         return {name: values[name] for name in columns if name != self._format}
 
     def _measure(self, kept: _Kept, text: str, ids: Any, counts: Counts) -> Measured:
@@ -185,7 +191,11 @@ class _Writing:
             self._scripts.add(text[: 1 << 20], tokenizer)
         names = self._plan.origins
         origins = ((names[kept.origin], counts),) if 0 <= kept.origin < len(names) else ()
-        found = Measured(splits=_at(kept.split, counts, Counts()), origins=origins)
+        found = Measured(
+            splits=_at(kept.split, counts, Counts()),
+            origins=origins,
+            languages=((kept.text.language or UNKNOWN, counts),),
+        )
         if tokenizer.lossless or self._format is not None:  # what a frame adds is not in the text
             return found
         if tokenizer.decode(ids) != text:
@@ -236,13 +246,13 @@ def measured(folders: Sequence[Path]) -> tuple[Measured, Scripts]:
     total, scripts = Measured(splits=(Counts(),) * len(SPLITS)), Scripts()
     for folder in folders:
         table = json.loads((folder / "measured.json").read_bytes())
-        splits, changed, unknown, lost, origins = table["measured"]
+        splits, changed, unknown, lost, *named = table["measured"]
         total += Measured(
             tuple(Counts(*each) for each in splits),
             Counts(*changed),
             unknown,
             tuple((tokens, size) for tokens, size in lost),
-            tuple((name, Counts(*each)) for name, each in origins),
+            *(tuple((name, Counts(*each)) for name, each in counts) for counts in named),
         )
         scripts.add_state(table["scripts"])
     return total, scripts

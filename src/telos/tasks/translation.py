@@ -13,6 +13,7 @@ from telos.data.shards import Shards
 from telos.errors import ConfigError, DataError
 from telos.evaluate.translation import Quality, quality
 from telos.explain.alignment import Alignment, alignment, draw
+from telos.folder import read_json
 from telos.generate._rows import Sample
 from telos.generate._settings import DrawSettings, GenerateSettings
 from telos.generate.beam import rank
@@ -167,7 +168,7 @@ def _of_source(run: Run, shards: Shards, source: str) -> list[int]:
     """The documents of a source, or all."""
     if not source:
         return list(range(len(shards)))
-    names = [origin.name for origin in run.recipe.data.sources]
+    names = list(read_json(run.folder / "card.json").get("sources", {}))
     if source not in names:
         there = f"There are: {', '.join(names)}." if names else "Its data has one source only: leave it out."
         raise ConfigError(f"source = {source!r}: {run.folder} has no such source. {there}")

@@ -27,6 +27,7 @@ __all__ = [
     "Rows",
     "Skip",
     "Source",
+    "explained",
     "ignore",
     "kind_of",
     "lines",
@@ -66,7 +67,8 @@ class Chunk(NamedTuple):
     end: int
     """One past the last."""
     first: int
-    """The number, from 1, of the chunk's first line or row."""
+    """The number, from 1, of the chunk's first line or row; of a web archive, the byte that its first record
+    begins at, expanded."""
 
 
 class Source(Settings, ABC):
@@ -244,13 +246,14 @@ def plain_suffix(path: Path) -> str:
 
 
 @contextmanager
-def open_bytes(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a file, expanded if its suffix says that it is compressed.
+def open_bytes(path: Path, chunk: Chunk | None = None) -> Iterator[BinaryIO]:
+    """The bytes of a file, or of a stretch of it, expanded if its suffix says that it is compressed.
 
     Raises:
         DataError: the file cannot be read, is not whole, or expands beyond `EXPANSION` times its size.
     """
-    with _explained(path), path.open("rb") as file:
+    with explained(path), path.open("rb") as whole:
+        file = whole if chunk is None else io.BufferedReader(_Part(whole, chunk), buffer_size=1 << 18)
         expanded = _expand(file, path)
         yield expanded if expanded is file else _Bounded(expanded, path, path.stat().st_size)
 
@@ -262,13 +265,14 @@ def opened(file: BinaryIO, path: Path, size: int) -> Iterator[BinaryIO]:
     Raises:
         DataError: as of `open_bytes`.
     """
-    with _explained(path):
+    with explained(path):
         expanded = _expand(file, path)
         yield expanded if expanded is file else _Bounded(expanded, path, size)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """What goes wrong in reading a file, as a `DataError` that names it."""
     broken = (lzma.LZMAError, EOFError, zlib.error, gzip.BadGzipFile)
     try:
         yield
@@ -333,6 +337,23 @@ class _Zstandard:
         return expanded
 
 
+class _Part(io.RawIOBase):
+    """A stretch of the bytes of a file, as a file."""
+
+    def __init__(self, file: BinaryIO, chunk: Chunk) -> None:
+        file.seek(chunk.begin)
+        self._file, self._left = file, chunk.end - chunk.begin
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(min(len(buffer), self._left))
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
+
+
 class _Bounded(io.BufferedReader):
     """Expanded bytes, until there are so many more than on the disk that it must be a bomb."""
 
@@ -370,13 +391,16 @@ def bomb(path: Path, expanded: int, size: int) -> DataError:
     )
 
 
-def lines(file: BinaryIO, path: Path, longest: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file and their numbers from 1, cut at line feeds and nothing else; no byte order mark.
+def lines(
+    file: BinaryIO, path: Path, longest: int | None = None, first: int = 1
+) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file and their numbers from `first`, cut at line feeds and nothing else; without the
+    byte order mark that a file, whose first line is 1, may begin with.
 
     Raises:
         DataError: a line is longer than `longest` bytes, by default `LONGEST_LINE`.
     """
-    number, longest = 0, longest or LONGEST_LINE
+    number, longest = first - 1, longest or LONGEST_LINE
     while line := file.readline(longest + 1):
         number += 1
         if len(line) > longest:

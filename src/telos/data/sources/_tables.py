@@ -12,26 +12,28 @@ from telos.errors import DataError
 __all__ = ["named", "quoted", "tabbed", "uneven"]
 
 
-def quoted(file: BinaryIO, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows of CSV, each with the number of the line that it begins on; blank lines are none."""
+def quoted(file: BinaryIO, path: Path, first: int = 1) -> Iterator[tuple[int, list[str]]]:
+    """Rows of CSV, each with the number of the line that it begins on, counted from `first`; blank lines are
+    none."""
     csv.field_size_limit(_base.LONGEST_TEXT)  # the library's own limit is 128 KiB
-    texts = (_base.to_text(line, path, n == 1) for n, line in _base.lines(file, path, _base.LONGEST_TEXT))
-    rows = csv.reader(texts, strict=True)
+    lines = _base.lines(file, path, _base.LONGEST_TEXT, first)
+    rows = csv.reader((_base.to_text(line, path, n == 1) for n, line in lines), strict=True)
     while True:
-        begins = rows.line_num + 1
+        begins = rows.line_num + first
         try:
             row = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
-            raise _malformed(str(error), path, begins, rows.line_num) from None
+            raise _malformed(str(error), path, begins, rows.line_num + first - 1) from None
         if row:
             yield begins, row
 
 
-def tabbed(file: BinaryIO, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows of tab-separated values, each with the number of its line; blank lines are none."""
-    for number, line in _base.lines(file, path, _base.LONGEST_TEXT):
+def tabbed(file: BinaryIO, path: Path, first: int = 1) -> Iterator[tuple[int, list[str]]]:
+    """Rows of tab-separated values, each with the number of its line, counted from `first`; blank lines are
+    none."""
+    for number, line in _base.lines(file, path, _base.LONGEST_TEXT, first):
         text = _base.to_text(line, path, number == 1).removesuffix("\n").removesuffix("\r")
         if text:
             yield number, text.split("\t")

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, final
 
 from telos.batch import Document
-from telos.data.sources import _base, _http, _page
-from telos.data.sources._base import Skip, Source
-from telos.data.sources._warc import Record, records
+from telos.data.sources import _base, _chunks, _http, _page
+from telos.data.sources._base import Chunk, Skip, Source
+from telos.data.sources._warc import Record, begins, members, records
 
 __all__ = ["Warc"]
 
@@ -19,6 +19,22 @@ class Warc(Source):
 
     suffixes: ClassVar[tuple[str, ...]] = (".warc", ".wet")
 
+    def chunks(self, path: Path) -> list[Chunk]:
+        """Stretches of whole records of about 64 MiB: of a plain file, and of a `.gz` in which each record is
+        compressed on its own, which is expanded once to see that."""
+        suffix = path.suffix.lower()
+        if suffix not in (*self.suffixes, ".gz") or _chunks.too_small(path):
+            return []
+        with _base.explained(path), path.open("rb") as file:
+            places = members(file, path) if suffix == ".gz" else begins(file, path)
+            return _chunks.of_records(places, path.stat().st_size)
+
+    def documents(
+        self, path: Path, chunk: Chunk | None = None, skip: Skip = _base.ignore
+    ) -> Iterator[Document]:
+        with _base.open_bytes(path, chunk) as file:
+            yield from _documents(records(file, path, chunk.first if chunk else 0), path, skip)
+
     def read(self, file: BinaryIO, path: Path, skip: Skip) -> Iterator[Document]:
         """`skip` is told of pages that are no text or too large, and of answers that are errors; records of
         what was asked, and of the crawl itself, are no documents.
@@ -26,14 +42,18 @@ class Warc(Source):
         Raises:
             DataError: a record is damaged or cut short; with the byte it begins at, in the expanded file.
         """
-        for record in records(file, path):
-            where = f"{path.name}, byte {record.begin:,}"
-            if record.body is None:
-                skip(f"a record of more than {_page.LONGEST:,} bytes", where)
-            elif record.type in ("conversion", "resource"):
-                yield from _plain(record, where, path, skip)
-            elif record.type == "response":
-                yield from _answer(record, where, path, skip)
+        yield from _documents(records(file, path), path, skip)
+
+
+def _documents(found: Iterator[Record], path: Path, skip: Skip) -> Iterator[Document]:
+    for record in found:
+        where = f"{path.name}, byte {record.begin:,}"
+        if record.body is None:
+            skip(f"a record of more than {_page.LONGEST:,} bytes", where)
+        elif record.type in ("conversion", "resource"):
+            yield from _plain(record, where, path, skip)
+        elif record.type == "response":
+            yield from _answer(record, where, path, skip)
 
 
 def _plain(record: Record, where: str, path: Path, skip: Skip) -> Iterator[Document]:
