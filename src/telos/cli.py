@@ -246,8 +246,10 @@ def evaluate(
         for name, value in (("window", window), ("stride", stride), ("batch", batch))
         if value is not None
     }
-    figures = opened.evaluate(split, opened.evaluate_settings(given))
-    printed(figures, "\n".join(score_lines(figures)), as_json)
+    from telos.tasks.translation import noted, pointer
+
+    figures = {**opened.evaluate(split, opened.evaluate_settings(given)), **noted(opened, split)}
+    printed(figures, "\n".join([*score_lines(figures), *pointer(opened, split, figures)]), as_json)
 
 
 @app.command()

@@ -42,7 +42,7 @@ from telos.objectives._base import Partner
 from telos.opened import RUNS, Run, built, open_run, partner_of, prepare, sizes_of
 from telos.origin import Given, is_run, take_over
 from telos.recipe import Recipe
-from telos.tasks.translation import evaluate
+from telos.tasks.translation import answers, evaluate
 from telos.tokenizer import Tokenizer
 from telos.train.defaults import pace
 from telos.train.display import Display, Quiet
@@ -138,7 +138,7 @@ def fit(
 
 def _answers(run: Run, display: Display) -> dict[str, Any]:
     """What a run that answers texts says to those that were held out, beside its references."""
-    if "target" not in run.recipe.objective.columns() or not len(run.shards("test")):
+    if not answers(run) or not len(run.shards("test")):
         return {}
     display.say("Answering held-out texts …")
     try:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from telos.run import Run
 
-__all__ = ["classified_lines", "measure_line", "score_lines", "summary"]
+__all__ = ["answer_lines", "classified_lines", "measure_line", "score_lines", "summary"]
 
 
 def summary(run: "Run", figures: dict[str, Any]) -> str:
@@ -49,6 +49,9 @@ def score_lines(figures: dict[str, Any]) -> list[str]:
             lines.append(f"{what:34} {compression[key]:8.4f} bits per byte")
     if "classification" in figures:
         lines += classified_lines(figures["classification"])
+    if "pairs" in figures:
+        told = f"{figures['pairs']['sentences']:,} texts of it answered, as noted when training ended"
+        lines += [told, *answer_lines(figures["pairs"])]
     return lines + [f"Note: {note}" for note in figures.get("notes", ())]
 
 
@@ -77,6 +80,25 @@ def classified_lines(figures: dict[str, Any]) -> list[str]:
         ),
         *(f"Note: {note}" for note in figures["notes"]),
     ]
+
+
+def answer_lines(table: dict[str, Any]) -> list[str]:
+    """The figures of answers beside their references, as of translations, for people."""
+    lines = []
+    for name in ("bleu", "chrf"):
+        each = table[name]
+        sure = "" if each["low"] is None else f" ({each['low']:.1f} … {each['high']:.1f})"
+        lines.append(f"{name.upper() if name == 'bleu' else 'chrF':34} {each['score']:8.2f}{sure}")
+        lines.append(f"{'':34} {each['signature']}")
+    exact = table["exact"]
+    lines.append(f"{'exact':34} {exact['value']:8.1%} ({exact['low']:.1%} … {exact['high']:.1%})")
+    lines.append(f"{'sentences, length ratio':34} {table['sentences']:8,} {table['length_ratio']:.3f}")
+    faults = ", ".join(f"{count} {name}" for name, count in table["faults"].items() if count) or "none"
+    lines.append(f"{'faults':34} {faults}")
+    for each in table["by_length"]:
+        what = f"chrF, up to {each['characters']} characters"
+        lines.append(f"{what:34} {each['chrf']:8.2f}")
+    return lines
 
 
 def _interval_line(name: str, interval: dict[str, float] | None) -> str:

@@ -25,7 +25,7 @@ def change(monkeypatch: pytest.MonkeyPatch, name: str, old: str, new: str) -> No
 
 @mutant(kills=f"{TESTS}test_what_models_and_runs_say_stays_text[markup]", trap=74)
 def written_text_is_markup(monkeypatch: pytest.MonkeyPatch) -> None:
-    change(monkeypatch, "write.js", "written.textContent = visible(text)", "written.innerHTML = text")
+    change(monkeypatch, "growing.js", "written.textContent = visible(text)", "written.innerHTML = text")
 
 
 @mutant(kills=f"{TESTS}test_what_models_and_runs_say_stays_text[markup]", trap=74)
@@ -92,10 +92,65 @@ def stopping_only_stops_looking(monkeypatch: pytest.MonkeyPatch) -> None:
 def writing_is_shown_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     change(
         monkeypatch,
-        "write.js",
+        "growing.js",
         "written.textContent = visible(text);",
-        "if (choice.finish_reason) written.append(text);",
+        "if (reason) written.append(text);",
     )
+
+
+@mutant(kills=f"{TESTS}test_a_conversation_goes_on_from_all_that_was_said")
+def each_message_is_a_conversation_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch, "chat.js", "...this.#said, asked],", "asked],")
+
+
+@mutant(kills=f"{TESTS}test_a_conversation_goes_on_from_all_that_was_said")
+def the_system_text_is_shown_and_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch, "chat.js", "...(system ? ", "...(false ? ")
+
+
+@mutant(kills=f"{TESTS}test_an_answer_is_shown_as_it_comes_and_can_be_stopped")
+def a_stopped_answer_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is on the page, and the model is not told it."""
+    old = "if (answer.end()) this.#said.push"
+    change(monkeypatch, "chat.js", old, "if (answer.end() && !signal.aborted) this.#said.push")
+
+
+@mutant(kills=f"{TESTS}test_a_message_that_comes_to_nothing_can_be_sent_again")
+def a_message_that_was_refused_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch, "chat.js", "this.#fields.input.value ||= text;", "")
+
+
+@mutant(kills=f"{TESTS}test_a_conversation_is_begun_anew")
+def beginning_anew_only_clears_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is told all that was said before."""
+    old = "talk = new Talk(root);\n    form.elements"
+    change(monkeypatch, "chat.js", old, "new Talk(root);\n    form.elements")
+
+
+@mutant(kills=f"{TESTS}test_what_no_longer_fits_the_model_is_not_hidden")
+def the_model_forgets_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch, "chat.js", 'tokens > reach ? "chat.forgotten" : "chat.used"', '"chat.used"')
+
+
+@mutant(kills=f"{TESTS}test_enter_sends_a_message_unless_it_writes_on_it")
+def half_a_word_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is spelled in an input method, as for Chinese."""
+    change(monkeypatch, "chat.js", " || event.isComposing;", ";")
+
+
+@mutant(kills=f"{TESTS}test_the_end_of_a_conversation_stays_in_sight")
+def what_is_said_last_is_below_the_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch, "chat.js", "if (follows) box.scrollTop = box.scrollHeight;", "")
+
+
+@mutant(kills=f"{TESTS}test_what_was_said_goes_back_as_it_was_said[controls]", trap=74)
+def the_model_is_told_what_the_page_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch, "growing.js", "      return text;", "      return visible(text);")
+
+
+@mutant(kills=f"{TESTS}test_settings_that_cannot_be_are_shown")
+def what_is_wrong_is_folded_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch, "chat.js", '(form.querySelector(".more").open = true)', "{}")
 
 
 @mutant(kills=f"{TESTS}test_a_server_that_breaks_off_is_noticed")

@@ -175,3 +175,27 @@ def translations_come_in_the_order_of_their_lengths(monkeypatch: pytest.MonkeyPa
         return translate(run, sorted(texts, key=len), **given)
 
     monkeypatch.setattr(translation, "translate", sorted_by_length)
+
+
+@mutant(kills=f"{TASK}::test_evaluating_says_how_to_have_figures_of_answers_that_nobody_noted")
+def figures_of_other_weights_pass_for_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.tasks import translation
+
+    def always(run: Any, split: str) -> dict[str, Any]:
+        found = run.figures()["evaluation"].get(split, {})
+        return {"pairs": found["pairs"]} if "pairs" in found else {}
+
+    monkeypatch.setattr(translation, "noted", always)
+
+
+@mutant(kills=f"{TASK}::test_evaluating_says_what_training_noted_of_the_answers")
+def what_training_noted_is_in_the_report_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos import cli, said
+
+    score_lines = said.score_lines
+
+    def without(figures: dict[str, Any]) -> list[str]:
+        return score_lines({name: each for name, each in figures.items() if name != "pairs"})
+
+    monkeypatch.setattr(said, "score_lines", without)
+    monkeypatch.setattr(cli, "score_lines", without)

@@ -24,7 +24,7 @@ HOSTILE = (
 )
 KINDS = {"js": "text/javascript", "css": "text/css", "html": "text/html", "svg": "image/svg+xml"}
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
-ABILITIES = ["complete", "infill", "translate", "classify", "score"]
+ABILITIES = ["complete", "infill", "chat", "translate", "classify", "score"]
 
 
 def page_file(name: str) -> str:
@@ -34,7 +34,8 @@ def page_file(name: str) -> str:
 
 def model(name: str = "poems", capabilities: list[str] | None = None, **about: Any) -> dict[str, Any]:
     """A model as `/v1/models` lists it; it can do everything unless something else is said."""
-    known = {"objective": "causal", "model": "decoder", "window": 256, "parameters": 5_242_880, "labels": []}
+    sizes = {"window": 256, "reach": 256, "parameters": 5_242_880}
+    known = {"objective": "causal", "model": "decoder", **sizes, "labels": []}
     able = ABILITIES if capabilities is None else capabilities
     return {"id": name, "object": "model", "telos": {**known, "capabilities": able, **about}}
 
@@ -137,21 +138,36 @@ class StandIn:
         return {"kind": "exact", "nats": total, "bits_per_byte": total / math.log(2) / at, "tokens": tokens}
 
     def events(self, body: Any) -> Iterator[str]:
-        """The stream of a completion, which waits after the second piece; comments are sent meanwhile."""
+        """The stream of a completion or of an answer, which waits after the second piece; comments are sent
+        meanwhile. A message is ten tokens."""
+        chats = "messages" in body
+        samples, piece = (1, _delta) if chats else (body["n"], _text)
+        if chats:
+            yield _event([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
         for number, word in enumerate(self.words):
-            for index in range(body["n"]):
-                yield _event({"index": index, "text": word, "finish_reason": None})
+            for index in range(samples):
+                yield _event([{"index": index, **piece(word), "finish_reason": None}])
             for _ in range(1000 if number == 1 else 0):
                 if self.gate.wait(0.02):
                     break
                 yield ": wait\n\n"
-        for index in range(body["n"]):
-            yield _event({"index": index, "text": "", "finish_reason": "length" if index else "stop"})
+        for index in range(samples):
+            yield _event([{"index": index, **piece(""), "finish_reason": "length" if index else "stop"}])
+        if chats and body["stream_options"]["include_usage"]:
+            yield _event([], usage={"total_tokens": 10 * len(body["messages"])})
         yield "data: [DONE]\n\n"
 
 
-def _event(choice: dict[str, Any]) -> str:
-    return f"data: {json.dumps({'object': 'text_completion', 'choices': [choice]})}\n\n"
+def _text(word: str) -> dict[str, Any]:
+    return {"text": word}
+
+
+def _delta(word: str) -> dict[str, Any]:
+    return {"delta": {"content": word} if word else {}}
+
+
+def _event(choices: list[dict[str, Any]], **more: Any) -> str:
+    return f"data: {json.dumps({'choices': choices, **more})}\n\n"
 
 
 def _words(text: str) -> list[str]:
@@ -184,7 +200,7 @@ def _handler(told: StandIn) -> type[BaseHTTPRequestHandler]:
                 return self._refuse(401, "a key is wanted")
             if path in told.refusals:
                 return self._refuse(*told.refusals[path])
-            if path == "/v1/completions":
+            if path in ("/v1/completions", "/v1/chat/completions"):
                 return self._stream(told.events(body))
             answer = told.answer(self.path, body)
             if answer is None:

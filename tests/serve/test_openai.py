@@ -28,7 +28,7 @@ def test_models_are_listed_with_what_they_can_do(client: openai.OpenAI, runs: di
         told: dict[str, Any] = listed[name].telos  # type: ignore[attr-defined]
         assert told["objective"] == KINDS[name][0] and told["model"] == name and told["window"] == 48
         assert told["parameters"] == sum(p.numel() for p in run.network.parameters())
-        assert told["labels"] == []
+        assert told["labels"] == [] and told["reach"] == (0 if name == "gru" else 48)
     can = {name: set(model.telos["capabilities"]) for name, model in listed.items()}  # type: ignore[attr-defined]
     assert can["decoder"] == {"complete", "score", "embed"}
     assert "chat" in can[TALKS]

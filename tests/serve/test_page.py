@@ -17,8 +17,11 @@ from tests.serve.stand_in import HOSTILE, StandIn, model, page_file
 from tests.small import write_texts
 from tests.test_docs import check_command
 
-TABS = ("write", "translate", "judge", "see", "runs")
-NAMES = {"en": ["Write", "Translate", "Judge", "See", "Runs"], "zh": ["写作", "翻译", "判断", "细看", "运行"]}
+TABS = ("write", "chat", "translate", "judge", "see", "runs")
+NAMES = {
+    "en": ["Write", "Chat", "Translate", "Judge", "See", "Runs"],
+    "zh": ["写作", "对话", "翻译", "判断", "细看", "运行"],
+}
 CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -96,7 +99,7 @@ def test_everything_is_said_in_both_languages() -> None:
     code = "\n".join(text for name, text in files(".js", ".html").items() if name != "texts.js")
     named = set(re.findall(r'data-(?:text|label|placeholder)="([\w.]+)"', code))
     quoted = set(re.findall(r'"((?:[a-z_]+\.)*[a-z_]+)"', code)) & english.keys()
-    made = {f"{tab}.{part}" for tab in TABS[:4] for part in ("send", "lacking")}
+    made = {f"{tab}.{part}" for tab in TABS[:5] for part in ("send", "lacking")}
     parts = {name.partition(".")[0] for name in english if "." in name}
     dotted = {name for name in re.findall(r'"([a-z]+\.[a-z_.]+)"', code) if name.partition(".")[0] in parts}
     assert named | dotted <= english.keys()
@@ -119,7 +122,7 @@ def test_the_commands_that_it_names_are_commands(tmp_path: Path, monkeypatch: py
     write_texts(tmp_path / "my-texts")
     monkeypatch.chdir(tmp_path)
     commands = set(re.findall(r'"(telos [^"]+)"', "\n".join(files(".js").values())))
-    assert len(commands) == 6
+    assert len(commands) == 8
     for command in commands:
         check_command(shlex.split(command)[1:], command)
 
@@ -205,12 +208,178 @@ def test_only_what_the_model_can_do_is_offered(browser: Browser, server: StandIn
 def test_what_no_model_can_do_says_what_to_train(browser: Browser, server: StandIn) -> None:
     server.models = []
     with opened(browser, server.address) as page:
-        for name in TABS[:4]:
+        for name in TABS[:5]:
             part = panel(page, name)
             expect(part.locator(".lacking h2")).to_have_text("None of the models served here can do this")
             expect(part.locator("form")).to_be_hidden()
         expect(page.locator("#see .lacking code").first).to_have_text("telos train my-texts/")
         expect(panel(page, "runs").locator(".nothing")).to_be_visible()
+
+
+CHATS = "/v1/chat/completions"
+
+
+def said(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def test_a_conversation_goes_on_from_all_that_was_said(page: Page, server: StandIn) -> None:
+    """The model is told the system text, each message and each answer; answers are drawn as the fields
+    say."""
+    chat = panel(page, "chat")
+    chat.locator("summary").click()
+    send(chat, system=" Be brief.\n", temperature="0.5", max_tokens="7", seed="3", input="Who?")
+    is_done(chat)
+    expect(chat.locator(".turn .text")).to_have_text(["Who?", "There was a cat."])
+    expect(chat.locator(".turn footer")).to_contain_text("ended by itself")
+    expect(chat.locator("[name=input]")).to_have_value("")
+    send(chat, input="And then?")
+    is_done(chat)
+    expect(chat.locator(".who")).to_have_text(["You", "Model"] * 2)
+    first, second = server.bodies(CHATS)
+    numbers = {"temperature": 0.5, "top_p": 0.95, "max_tokens": 7, "seed": 3}
+    told = [said("system", "Be brief."), said("user", "Who?")]
+    streamed = {"stream": True, "stream_options": {"include_usage": True}}
+    assert first == {"model": "poems", "messages": told, **numbers, **streamed}
+    assert second["messages"] == [*told, said("assistant", "There was a cat."), said("user", "And then?")]
+
+
+def test_an_answer_is_shown_as_it_comes_and_can_be_stopped(page: Page, server: StandIn) -> None:
+    """What was said until then stays, and the model is told it with the next message."""
+    server.gate.clear()
+    chat = panel(page, "chat")
+    send(chat, input="Who?")
+    expect(chat.locator(".written")).to_have_text("There was ")
+    expect(chat.locator(".status")).to_have_text("Working …")
+    chat.locator("button.stop").click()
+    is_done(chat, "Stopped.")
+    assert server.hung_up.wait(10)
+    expect(chat.locator(".written")).to_have_text("There was ")
+    expect(chat.locator(".turn footer")).to_contain_text("Stopped")
+    server.gate.set()
+    send(chat, input="Go on.")
+    is_done(chat)
+    assert server.bodies(CHATS)[1]["messages"] == [
+        said("user", "Who?"),
+        said("assistant", "There was "),
+        said("user", "Go on."),
+    ]
+
+
+def test_a_message_that_comes_to_nothing_can_be_sent_again(browser: Browser, server: StandIn) -> None:
+    """It is no part of the conversation, and stands in its field."""
+    server.refusals = {CHATS: (400, "A text has 9000 tokens.")}
+    with opened(browser, server.address, refusals=True) as page:
+        chat = panel(page, "chat")
+        send(chat, input="Who?")
+        expect(chat.locator(".problem")).to_have_text("A text has 9000 tokens.")
+        expect(chat.locator(".turn")).to_have_count(0)
+        expect(chat.locator(".talk")).to_be_hidden()
+        expect(chat.locator("[name=input]")).to_have_value("Who?")
+        server.refusals = {}
+        chat.locator("button[type=submit]").click()
+        is_done(chat)
+        assert [body["messages"] for body in server.bodies(CHATS)] == [[said("user", "Who?")]] * 2
+
+
+def test_a_conversation_is_begun_anew(page: Page, server: StandIn) -> None:
+    """Also while an answer comes, of which nothing is left."""
+    chat = panel(page, "chat")
+    send(chat, input="Who?")
+    is_done(chat)
+    server.gate.clear()
+    send(chat, input="And?")
+    expect(chat.locator(".written").nth(1)).to_have_text("There was ")
+    chat.get_by_role("button", name="Start anew").click()
+    assert server.hung_up.wait(10)
+    expect(chat.locator(".turn")).to_have_count(0)
+    expect(chat.locator("[name=input]")).to_be_focused()
+    is_done(chat, "Stopped.")
+    server.gate.set()
+    send(chat, input="Hello")
+    is_done(chat)
+    expect(chat.locator(".turn .text")).to_have_text(["Hello", "There was a cat."])
+    assert server.bodies(CHATS)[-1]["messages"] == [said("user", "Hello")]
+
+
+def test_what_no_longer_fits_the_model_is_not_hidden(browser: Browser, server: StandIn) -> None:
+    server.models = [model(reach=25), model("endless", reach=0)]
+    with opened(browser, server.address) as page:
+        chat = panel(page, "chat")
+        for told in ("10 of 25 tokens", "30 of 25 tokens: the beginning is forgotten"):
+            send(chat, input="Who?")
+            is_done(chat)
+            expect(chat.locator(".used")).to_have_text(told)
+        chat.locator("select").select_option("endless")
+        send(chat, input="Who?")
+        is_done(chat)
+        expect(chat.locator(".used")).to_have_text("")
+
+
+def test_enter_sends_a_message_unless_it_writes_on_it(page: Page, server: StandIn) -> None:
+    """Shift+Enter starts a line, and an Enter that ends the spelling of a word is the input method's."""
+    chat = panel(page, "chat")
+    field = chat.locator("[name=input]")
+    field.focus()
+    page.keyboard.type("a")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("b")
+    enter = '{key: "Enter", isComposing: true, bubbles: true, cancelable: true}'
+    field.evaluate(f'one => one.dispatchEvent(new KeyboardEvent("keydown", {enter}))')
+    expect(field).to_have_value("a\nb")
+    expect(chat.locator(".turn")).to_have_count(0)
+    page.keyboard.press("Enter")
+    is_done(chat)
+    expect(field).to_be_focused()
+    server.gate.clear()
+    page.keyboard.type("c")
+    page.keyboard.press("Control+Enter")
+    expect(chat.locator(".written").nth(1)).to_have_text("There was ")
+    page.keyboard.press("Escape")
+    is_done(chat, "Stopped.")
+    asked = [body["messages"][-1] for body in server.bodies(CHATS)]
+    assert asked == [said("user", "a\nb"), said("user", "c")]
+
+
+def test_the_end_of_a_conversation_stays_in_sight(page: Page, server: StandIn) -> None:
+    """But whoever reads further up is left there."""
+    server.words = ["long\n" * 60, "and ", "more\n" * 20]
+    server.gate.clear()
+    chat = panel(page, "chat")
+    send(chat, input="Who?")
+    expect(chat.locator(".written")).to_contain_text("and")
+    box = chat.locator(".turns")
+    below = "one => one.scrollHeight - one.scrollTop - one.clientHeight"
+    assert box.evaluate("one => one.scrollTop") > 100 and box.evaluate(below) < 2
+    box.evaluate("one => one.scrollTop = 0")
+    server.gate.set()
+    is_done(chat)
+    expect(chat.locator(".written")).to_contain_text("more")
+    assert box.evaluate("one => one.scrollTop") == 0
+
+
+def test_settings_that_cannot_be_are_shown(page: Page, server: StandIn) -> None:
+    """Though they were folded up."""
+    chat = panel(page, "chat")
+    chat.locator("summary").click()
+    chat.locator("[name=seed]").fill("-1")
+    chat.locator("summary").click()
+    expect(chat.locator("[name=seed]")).to_be_hidden()
+    send(chat, input="Who?")
+    expect(chat.locator("[name=seed]")).to_be_focused()
+    assert server.bodies(CHATS) == []
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=["markup", "controls"])
+def test_what_was_said_goes_back_as_it_was_said(page: Page, server: StandIn, text: str) -> None:
+    """Signs stand for characters that cannot be seen on the page alone."""
+    server.words = [text]
+    chat = panel(page, "chat")
+    for _ in range(2):
+        send(chat, input=text)
+        is_done(chat)
+    expect(chat.locator(".turn .text")).to_have_text([visible(text)] * 4)
+    assert [message["content"] for message in server.bodies(CHATS)[1]["messages"]] == [text] * 3
 
 
 def test_every_line_is_translated(page: Page, server: StandIn) -> None:
@@ -385,6 +554,8 @@ def drive(page: Page) -> None:
     """Something of everything, so that all that can be shown is."""
     send(panel(page, "write"), prompt=HOSTILE[0])
     is_done(page.locator("#write"))
+    send(panel(page, "chat"), input=HOSTILE[0])
+    is_done(page.locator("#chat"))
     send(panel(page, "translate"), input=HOSTILE[1])
     is_done(page.locator("#translate"))
     send(panel(page, "judge"), input=f"{HOSTILE[0]}\n?")
@@ -416,7 +587,7 @@ def test_what_models_and_runs_say_stays_text(browser: Browser, server: StandIn, 
             assert visible(text) in (page.locator(f"#{name}").text_content() or ""), name
     asked = {path.partition("?")[0] for _, path, _ in server.asked}
     verbs = {f"/v1/{verb}" for verb in ("models", "completions", "translate", "classify", "score", "runs")}
-    assert asked == {*verbs, "/v1/runs/demo/metrics"}
+    assert asked == {*verbs, CHATS, "/v1/runs/demo/metrics"}
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=["markup", "controls"])
@@ -445,12 +616,15 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser: Browser, server: S
         done = {"en-US": "Done.", "zh-CN": "完成。"}[locale]
         for name, field in [
             ("write", "prompt"),
+            ("chat", "input"),
             ("translate", "input"),
             ("judge", "input"),
             ("see", "input"),
         ]:
             send(panel(page, name), **{field: "y" * 300})
             is_done(page.locator(f"#{name}"), done)
+            if name == "chat":
+                page.locator("#chat summary").click()
             if name == "see":
                 page.locator("#see .token").last.click()
             assert overflowing(page) == [], name
@@ -584,6 +758,8 @@ def test_all_that_can_be_used_has_a_name(browser: Browser, server: StandIn) -> N
         session = page.context.new_cdp_session(page)
         for name in TABS:
             part = panel(page, name)
+            if name == "chat":
+                part.locator("summary").click()
             if name != "runs":
                 send(part, **{"prompt" if name == "write" else "input": "a b"})
                 is_done(part)
@@ -645,7 +821,7 @@ def test_a_server_that_breaks_off_is_noticed(browser: Browser, server: StandIn) 
 
 
 def test_nothing_is_sent_where_there_is_no_text(page: Page, server: StandIn) -> None:
-    for name in TABS[1:4]:
+    for name in TABS[1:5]:
         part = panel(page, name)
         send(part, input=" \n ")
         expect(part.locator(".problem")).to_have_text("There is no text yet.")

@@ -12,7 +12,7 @@ from telos.run import Run, fit
 from tests.serve.browser import opened, running
 from tests.serve.test_page import is_done, panel, send
 from tests.serve.world import serving
-from tests.small import NARROW, SHRUNK, labelled, write_labelled, write_texts
+from tests.small import NARROW, SHRUNK, labelled, write_labelled, write_talks, write_texts
 from tests.tasks.test_translation import table_of, write_pairs
 
 LABELS = ["<b>bad", "good"]
@@ -20,12 +20,14 @@ LABELS = ["<b>bad", "good"]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    """One that goes on with texts and fills gaps, one that judges, one that translates; all small."""
+    """One that goes on with texts and fills gaps, one that judges, one that translates, one that chats; all
+    small."""
     folder = tmp_path_factory.mktemp("page")
     texts, small = write_texts(folder / "texts"), [*SHRUNK, *NARROW["decoder"], "tokenizer.size=300"]
     rows = [(text, LABELS[label == "positive"]) for text, label in labelled(60)]
     judged, pairs = write_labelled(folder / "texts.csv", rows), write_pairs(folder / "pairs")
     split = {"validation": 0.2, "test": 0.2}
+    talks = {"path": str(write_talks(folder / "talks.jsonl")), "text_key": "messages"}
     recipes = [
         override({"name": "fills", "objective": "infill", "data": {"path": str(texts)}}, small),
         override(
@@ -33,6 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
             [*small, "train.window=32"],
         ),
         override(table_of(pairs), ["train.budget.steps=2"]),
+        override({"name": "talks", "objective": "instruct", "data": talks}, [*small, "train.window=96"]),
     ]
     return [fit(read(Recipe, recipe), folder / "runs", device="cpu") for recipe in recipes]
 
@@ -41,12 +44,13 @@ def test_trained_models_are_used_and_watched(runs: list[Run]) -> None:
     folders: list[Path] = [run.folder for run in runs]
     with running() as browser, serving(*folders) as server, opened(browser, server.address) as page:
         writes(page)
+        chats(page)
         judges(page)
         translates(page)
         sees(page)
         part = panel(page, "runs")
-        expect(part.locator(".run b")).to_have_text(["fills", "judges", "pairs"])
-        expect(part.locator(".run .state")).to_have_text(["finished at step 2"] * 3)
+        expect(part.locator(".run b")).to_have_text(["fills", "judges", "pairs", "talks"])
+        expect(part.locator(".run .state")).to_have_text(["finished at step 2"] * 4)
         expect(part.locator(".figures dd").first).to_have_text("2")
         policy = page.request.get(server.address).headers["content-security-policy"]
         assert "default-src 'self'" in policy and "unsafe" not in policy
@@ -63,6 +67,19 @@ def writes(page: Page) -> None:
     send(part, prompt="The ", suffix=" sat.", max_tokens="4")
     is_done(part)
     expect(part.locator(".given")).to_have_text(["The ", " sat."] * 2)
+
+
+def chats(page: Page) -> None:
+    part = panel(page, "chat")
+    expect(part.locator("select option")).to_have_text(["talks"])
+    part.locator("summary").click()
+    send(part, system="Be brief.", max_tokens="4", input="What is 1 and 1?")
+    is_done(part)
+    send(part, input="Sure?")
+    is_done(part)
+    expect(part.locator(".turn .text")).to_have_count(4)
+    expect(part.locator(".turn footer")).to_contain_text([re.compile("ended|cut")] * 2)
+    expect(part.locator(".used")).to_contain_text("96")
 
 
 def judges(page: Page) -> None:

@@ -3,6 +3,8 @@
 import itertools
 import json
 import random
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from telos.config import read
 from telos.errors import ConfigError, DataError
 from telos.recipe import Recipe
 from telos.run import Run, fit, prepare
+from telos.said import summary
 from telos.tasks.translation import evaluate, pairs_of, picture, translate
 from tests.small import write_texts
 
@@ -90,13 +93,17 @@ def test_a_text_that_does_not_fit_is_named(run: Run) -> None:
         translate(run, ["eins", "eins " * 40])
 
 
-def test_a_run_that_answers_nothing_is_refused(tmp_path: Path) -> None:
+def plain_run(tmp_path: Path) -> Run:
+    """One that goes on with texts."""
     table = {"name": "plain", "data": {"path": str(write_texts(tmp_path / "texts"))}}
     table |= {"model": {"width": 16, "depth": 1, "heads": 2}}
     small = {"window": 16, "batch": 2, "budget": {"steps": 1}, "watch": {"log": {"tensorboard": False}}}
-    plain = fit(read(Recipe, {**table, "train": small}), tmp_path / "runs")
+    return fit(read(Recipe, {**table, "train": small}), tmp_path / "runs")
+
+
+def test_a_run_that_answers_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'causal' goes on with texts and does not answer them"):
-        translate(plain, ["a"])
+        translate(plain_run(tmp_path), ["a"])
 
 
 @pytest.mark.parametrize(
@@ -219,12 +226,12 @@ def test_a_text_without_a_target_is_counted_and_left_out(tmp_path: Path) -> None
 # ---- the command line
 
 
-def called(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def called(capsys: pytest.CaptureFixture[str], *words: str, command: str = "translate") -> str:
     from typer.testing import CliRunner
 
     from telos.cli import app
 
-    done = CliRunner().invoke(app, ["translate", *words], catch_exceptions=False)
+    done = CliRunner().invoke(app, [command, *words], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
 
@@ -249,6 +256,44 @@ def test_files_line_by_line(
     assert figures["chrf"]["score"] > 80 and "signature" in figures["bleu"]
     said = called(capsys, str(run.folder), "--file", test[0], "--reference", test[1], "--against", test[1])
     assert "BLEU" in said and "nrefs:1" in said and "against" in said and "p = " in said
+
+
+def test_evaluating_says_what_training_noted_of_the_answers(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """BLEU and chrF with their signatures, as `telos translate --split test` finds them, without a search; so
+    does the end of training."""
+    found = json.loads(called(capsys, str(run.folder), "--split", "test", "--json"))
+    figures = json.loads(called(capsys, str(run.folder), "--json", command="evaluate"))
+    assert figures["pairs"] == found and figures["split"] == "test" and figures["loss"] > 0
+    for said in (called(capsys, str(run.folder), command="evaluate"), summary(run, run.figures())):
+        assert f"{len(pairs_of(run, 'test')[0])} texts of it answered, as noted when training ended" in said
+        for name, metric in (("BLEU", "bleu"), ("chrF", "chrf")):
+            score = re.escape(f"{found[metric]['score']:.2f}")
+            assert re.search(rf"^{name} +{score}.*\n +{re.escape(found[metric]['signature'])}$", said, re.M)
+        assert "telos translate" not in said
+
+
+def test_evaluating_says_how_to_have_figures_of_answers_that_nobody_noted(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of another split; and of the same one where the weights are others now."""
+    said = called(capsys, str(run.folder), "--split", "validation", command="evaluate")
+    assert re.search(rf"^BLEU and chrF +telos translate {run.folder} --split validation$", said, re.M)
+    older = run.folder.parent / "older"
+    shutil.copytree(run.folder, older)
+    evaluation = json.loads((older / "evaluation.json").read_text(encoding="utf-8"))
+    evaluation["test"]["step"] -= 1
+    (older / "evaluation.json").write_text(json.dumps(evaluation), encoding="utf-8")
+    said = called(capsys, str(older), command="evaluate")
+    assert f"telos translate {older} --split test" in said and "nrefs" not in said
+
+
+def test_evaluating_a_run_that_answers_nothing_does_not_speak_of_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = called(capsys, str(plain_run(tmp_path).folder), command="evaluate")
+    assert "bits per byte" in said and "BLEU" not in said
 
 
 def test_what_cannot_be_is_said(run: Run, tmp_path: Path) -> None:

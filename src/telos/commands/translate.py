@@ -8,6 +8,7 @@ import typer
 
 from telos.commands._shared import Device, Json, RunFolder, printed, run_at
 from telos.errors import ConfigError, DataError
+from telos.said import answer_lines
 
 __all__ = ["translate"]
 
@@ -57,7 +58,7 @@ def translate(
     opened, given = run_at(run, device), settings or []
     if split:
         figures = translation.evaluate(opened, split, source=source, overrides=given).table()
-        printed(figures, "\n".join(quality_lines(figures)), as_json)
+        printed(figures, "\n".join(answer_lines(figures)), as_json)
         return
     sources = list(texts or _lines(file))
     if attention:
@@ -138,7 +139,7 @@ def _measure(
     references, ours = _lines(reference), [own[0].text for own in found]
     quality = measure.quality(sources, ours, references)
     table: dict[str, Any] = quality.table()
-    lines = quality_lines(table)
+    lines = answer_lines(table)
     if against:
         others = _other(against, sources, device, settings)
         versus = measure.against(ours, others, references)
@@ -158,22 +159,3 @@ def _other(against: Path, sources: list[str], device: str, settings: Sequence[st
     from telos.tasks.translation import translate as translated
 
     return [own[0].text for own in translated(run_at(against, device), sources, overrides=settings)]
-
-
-def quality_lines(table: dict[str, Any]) -> list[str]:
-    """The figures for people."""
-    lines = []
-    for name in ("bleu", "chrf"):
-        each = table[name]
-        sure = "" if each["low"] is None else f" ({each['low']:.1f} … {each['high']:.1f})"
-        lines.append(f"{name.upper() if name == 'bleu' else 'chrF':34} {each['score']:8.2f}{sure}")
-        lines.append(f"{'':34} {each['signature']}")
-    exact = table["exact"]
-    lines.append(f"{'exact':34} {exact['value']:8.1%} ({exact['low']:.1%} … {exact['high']:.1%})")
-    lines.append(f"{'sentences, length ratio':34} {table['sentences']:8,} {table['length_ratio']:.3f}")
-    faults = ", ".join(f"{count} {name}" for name, count in table["faults"].items() if count) or "none"
-    lines.append(f"{'faults':34} {faults}")
-    for each in table["by_length"]:
-        what = f"chrF, up to {each['characters']} characters"
-        lines.append(f"{what:34} {each['chrf']:8.2f}")
-    return lines

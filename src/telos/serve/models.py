@@ -60,6 +60,7 @@ class Served:
         recipe = self.run.recipe
         self.window = recipe.train.window
         self._reach = 0 if "carries" in recipe.model.gives else self.window
+        """Tokens that it sees at most while it writes; 0 for all."""
         self.created = int((folder / "recipe.toml").stat().st_mtime)
         self.capabilities = [name for name in DOING if self._can(name)]
 
@@ -76,6 +77,7 @@ class Served:
                 "objective": self.run.recipe.objective.name,
                 "model": self.run.recipe.model.name,
                 "window": self.window,
+                "reach": self._reach,
                 "parameters": sum(p.numel() for p in self.run.network.parameters()),
                 "capabilities": self.capabilities,
                 "labels": tasks.labels_of(self.run),

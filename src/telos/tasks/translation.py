@@ -2,7 +2,7 @@
 what it was trained to give."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from telos.generate._settings import DrawSettings, GenerateSettings
 from telos.generate.beam import rank
 from telos.opened import Run
 
-__all__ = ["Translation", "evaluate", "pairs_of", "picture", "translate"]
+__all__ = ["Translation", "answers", "evaluate", "noted", "pairs_of", "picture", "pointer", "translate"]
 
 WIDTH = 5
 """Of the beam, where neither the recipe nor the caller says it."""
@@ -109,7 +109,7 @@ def _asked(run: Run, n: int, overrides: Iterable[str]) -> list[str]:
 def _check(run: Run, texts: Sequence[str]) -> None:
     """Whether the run answers texts, and each of these is one that it can read whole."""
     objective = run.recipe.objective
-    if "target" not in objective.columns():
+    if not answers(run):
         raise ConfigError(
             f"{run.folder}: objective = {objective.name!r} goes on with texts and does not answer them. "
             'Train on pairs: objective = "sequence_to_sequence", see docs/translation.md.'
@@ -125,6 +125,11 @@ def _check(run: Run, texts: Sequence[str]) -> None:
                 )
 
 
+def answers(run: Run) -> bool:
+    """Whether the run was trained to answer texts, as translators are."""
+    return "target" in run.recipe.objective.columns()
+
+
 def evaluate(
     run: Run, split: str = "test", *, source: str = "", limit: int = 0, overrides: Iterable[str] = ()
 ) -> Quality:
@@ -137,6 +142,21 @@ def evaluate(
     sources, references = pairs_of(run, split, limit, source)
     found = translate(run, sources, overrides=overrides)
     return quality(sources, [best[0].text for best in found], references)
+
+
+def noted(run: Run, split: str) -> dict[str, Any]:
+    """As `pairs`, the figures of `evaluate` that were noted when training ended, of the first texts of the
+    test split; nothing where they are of another split, or of other weights than the run's are now."""
+    found = run.figures().get("evaluation", {}).get(split, {})
+    known = "pairs" in found and found["step"] == run.saved.step
+    return {"pairs": found["pairs"]} if known else {}
+
+
+def pointer(run: Run, split: str, figures: Mapping[str, Any]) -> list[str]:
+    """How to have BLEU and chrF where the figures are without them: a search takes its time."""
+    if "pairs" in figures or not answers(run):
+        return []
+    return [f"{'BLEU and chrF':34} telos translate {run.folder} --split {split}"]
 
 
 def pairs_of(run: Run, split: str, limit: int = 0, source: str = "") -> tuple[list[str], list[str]]:

@@ -3,13 +3,14 @@
 import { get, Refused } from "./api.js";
 import { node } from "./dom.js";
 import { speak, switchWith, tell } from "./language.js";
+import * as chat from "./chat.js";
 import * as judge from "./judge.js";
 import * as runs from "./runs.js";
 import * as see from "./see.js";
 import * as translate from "./translate.js";
 import * as write from "./write.js";
 
-const PANELS = { write, translate, judge, see, runs };
+const PANELS = { write, chat, translate, judge, see, runs };
 const tabs = [...document.querySelectorAll('[role="tab"]')];
 const panelOf = (tab) => document.getElementById(tab.getAttribute("aria-controls"));
 let furnished = {}; // what each panel does when it is shown

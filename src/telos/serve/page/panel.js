@@ -9,9 +9,9 @@ import { large, number } from "./numbers.js";
  * Furnish a panel: its form, if a model can do what it is for, or what to train.
  *
  * needs: capabilities of which a model must have one. train: commands that lead to such a model.
- * work(model, signal): do it. chosen(model): another model was chosen.
+ * work(model, signal): do it. chosen(model): another model was chosen. keys: the text that says which keys do what.
  */
-export function furnish(root, models, { needs, train = [], work, chosen = () => {} }) {
+export function furnish(root, models, { needs, train = [], work, chosen = () => {}, keys = "keys" }) {
   const able = models.filter((model) => needs.some((one) => model.telos.capabilities.includes(one)));
   const form = root.querySelector("form");
   form.hidden = able.length === 0;
@@ -19,7 +19,13 @@ export function furnish(root, models, { needs, train = [], work, chosen = () => 
   if (form.hidden) return explain(root, train);
   const model = offer(form.querySelector(".model"), able, chosen);
   follow(form);
-  request(root, form, (signal) => work(model(), signal));
+  request(root, form, keys, (signal) => work(model(), signal));
+}
+
+/** How text is to be drawn, as the fields say; without a seed in its field, by chance. */
+export function drawing(fields) {
+  const numbers = ["temperature", "top_p", "max_tokens"].map((name) => [name, fields[name].valueAsNumber]);
+  return { ...Object.fromEntries(numbers), ...(fields.seed.value !== "" && { seed: fields.seed.valueAsNumber }) };
 }
 
 /** The text of a field of many texts: its lines, without blank ones. Throws where there is none. */
@@ -81,13 +87,13 @@ function follow(form) {
 }
 
 /** Buttons and keys that start the work and stop it. */
-function request(root, form, work) {
+function request(root, form, keys, work) {
   const start = tell(node("button", { type: "submit", class: "primary" }), `${root.id}.send`);
   const stop = tell(node("button", { type: "button", class: "quiet stop" }), "stop");
   const status = node("p", { class: "status", role: "status" });
   const problem = node("div", { class: "problem", role: "alert" });
-  const keys = tell(node("span", { class: "keys" }), "keys");
-  form.querySelector(".actions").append(start, stop, status, keys, problem);
+  const hint = tell(node("span", { class: "keys" }), keys);
+  form.querySelector(".actions").append(start, stop, status, hint, problem);
   let running = null;
   busy(false);
 
