@@ -153,7 +153,7 @@ def test_blocks_that_read_a_source_are_compiled(tmp_path: Path) -> None:
     small = [*SHRUNK, *NARROW["encoder_decoder"], "model.dropout=0.1", "tokenizer.size=400", "train.batch=6"]
     found = {}
     for on in ("true", "false"):
-        changes = [*small, f"train.compute.compile={on}", f"name={on}", "train.budget.steps=4"]
+        changes = [*small, f"train.compute.compile={on}", f"name=compiled-{on}", "train.budget.steps=4"]
         run = fit(read(Recipe, override(table, changes)), tmp_path)
         assert run.figures()["machine"]["compiled"] is (on == "true")
         found[on] = torch.cat([tensor.flatten() for tensor in last_weights(run).values()])
