@@ -203,7 +203,19 @@ def test_everything_is_on_the_page(found: Found) -> None:
         privacy={"e-mail": 12, "iban": {"found": 3}},
     )
     read = Page(page(replace(large(found), card=card)))
-    kinds = ("books", "200", "zho", "321", "2 documents", "14", "clusters", "e-mail", "12", "iban", "exact copy")
+    kinds = (
+        "books",
+        "200",
+        "zho",
+        "321",
+        "2 documents",
+        "14",
+        "clusters",
+        "e-mail",
+        "12",
+        "iban",
+        "exact copy",
+    )
     for expected in kinds:
         assert expected in read.text, expected
     for expected in ("Zipf", "Heaps", "124 million", "93 %", "arXiv:2305.16264", "the window: 256"):

@@ -51,7 +51,9 @@ def serve(server: Server, folder: Path, name: str) -> None:
 
 def there(server: Server, made: Prepared, tmp_path: Path, **more: Any) -> DataSettings:
     remote = {"cache": tmp_path / "cache", "allow_hosts": [server.host]}
-    return read(DataSettings, {"prepared": server.url(f"/prepared/{made.folder.name}/"), "remote": remote, **more})
+    return read(
+        DataSettings, {"prepared": server.url(f"/prepared/{made.folder.name}/"), "remote": remote, **more}
+    )
 
 
 def asked(server: Server, before: int = 0) -> set[str]:
@@ -131,7 +133,10 @@ def test_what_is_damaged_here_is_fetched_again(server: Server, made: Prepared, t
         ({"data": {"filters": ["length"]}}, r"data\.filters: \[\] there, \[.*\"length\".*\] here"),
         ({"tokenizer": TokenizerSettings(size=500)}, r"tokenizer\.size: 400 there, 500 here"),
         ({"tokenizer": TokenizerSettings(kind="byte")}, r'tokenizer\.kind: "bpe" there, "byte" here'),
-        ({"columns": ["word_start", "target"]}, r'columns: \["word_start"\] there, \["target", "word_start"\]'),
+        (
+            {"columns": ["word_start", "target"]},
+            r'columns: \["word_start"\] there, \["target", "word_start"\]',
+        ),
         ({"specials": ["<|gap|>"]}, r'specials: \[\] there, \["<\|gap\|>"\] here'),
     ],
 )
@@ -215,7 +220,9 @@ def test_two_processes_at_once_fetch_once(server: Server, made: Prepared, tmp_pa
 # ---- in a folder
 
 
-def test_a_folder_is_used_where_it_is(made: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_used_where_it_is(
+    made: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is written, there or here."""
     before = {path: path.stat().st_mtime_ns for path in made.folder.rglob("*")}
     ready = prepare(DataSettings(prepared=made.folder), BPE, tmp_path / "root", columns=COLUMNS)

@@ -1,4 +1,4 @@
-"""Languages of documents, from files or the filter: counted on the card, and what the text can be mixed by."""
+"""Languages of documents, from files or the filter: counted on the card, and what text can be mixed by."""
 
 import itertools
 import json
@@ -51,7 +51,9 @@ def test_what_is_kept_is_counted_by_language(tmp_path: Path) -> None:
     assert list(found) == ["zh", "en", "und"]
     assert [found[name]["documents"] for name in found] == [60, 40, 10]
     for what in ("documents", "bytes", "characters", "tokens"):
-        assert sum(row[what] for row in found.values()) == sum(row[what] for row in ready.card.splits.values())
+        assert sum(row[what] for row in found.values()) == sum(
+            row[what] for row in ready.card.splits.values()
+        )
     assert read_card(ready.folder).languages == found and ready.card.sources == {}
     assert "| Language | documents |" in ready.card.markdown() and "| zh | 60 |" in ready.card.markdown()
 
@@ -129,9 +131,14 @@ def test_sources_that_have_names_keep_their_numbers_without_it(tmp_path: Path) -
     ("given", "message"),
     [
         (rows(none=40), "no document has one"),
-        ([{"text": f"text {n}", "language": f"user {n}"} for n in range(300)], "300 different ones, such as user"),
+        (
+            [{"text": f"text {n}", "language": f"user {n}"} for n in range(300)],
+            "300 different ones, such as user",
+        ),
     ],
 )
-def test_what_cannot_be_mixed_by_is_refused(given: list[dict[str, Any]], message: str, tmp_path: Path) -> None:
+def test_what_cannot_be_mixed_by_is_refused(
+    given: list[dict[str, Any]], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match=rf'data\.mix_by = "language": .*{message}'):
         prepared(tmp_path, given, mix_by="language")

@@ -116,9 +116,7 @@ def stands_in_without_a_source(monkeypatch):
     monkeypatch.setattr("telos.data.loader.filler", lambda example, source=False: filler(example))
 
 
-@mutant(
-    kills=f"{ELSEWHERE}::test_content_that_is_not_what_was_written_is_refused[tokenizer.json]", trap=47
-)
+@mutant(kills=f"{ELSEWHERE}::test_content_that_is_not_what_was_written_is_refused[tokenizer.json]", trap=47)
 def fetched_unseen(monkeypatch):
     def trusting(url, to, digest, access):
         from telos.data.remote import fetch, listing

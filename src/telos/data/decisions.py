@@ -343,8 +343,7 @@ def _languages(tasks: Sequence[Cleaned], codes: Sequence[NDArray[np.uint8]]) -> 
         found |= {languages.get(at, UNKNOWN) for at in np.flatnonzero(own != DROPPED).tolist()}
     if found == {UNKNOWN}:
         raise DataError(
-            'data.mix_by = "language": no document has one. The filter finds it: '
-            'data.filters=["language"].'
+            'data.mix_by = "language": no document has one. The filter finds it: data.filters=["language"].'
         )
     if len(found) > MOST_LANGUAGES:
         raise DataError(

@@ -246,12 +246,7 @@ class Reader:
         are found by its place."""
         groups: list[list[File]] = []
         size = 0
-        parts = [
-            file._replace(chunk=chunk)
-            for place, file in enumerate(self.files)
-            for chunk in chunks.get(place) or [None]
-        ]
-        for file in parts:
+        for file in (part for place in range(len(self.files)) for part in self._parts(place, chunks)):
             more = TASK_BYTES if file.chunk else file.size
             if not groups or size + more > TASK_BYTES or len(groups[-1]) == TASK_FILES:
                 groups.append([])
@@ -259,6 +254,11 @@ class Reader:
             groups[-1].append(file)
             size += more
         return [Task(number, tuple(group), self.part) for number, group in enumerate(groups)]
+
+    def _parts(self, place: int, chunks: Mapping[int, Sequence[Chunk]]) -> list[File]:
+        """A file as its chunks, or itself."""
+        file = self.files[place]
+        return [file._replace(chunk=chunk) for chunk in chunks.get(place, ())] or [file]
 
     def count(self, enough: int) -> tuple[int, int]:
         """How many documents there are to split, and their characters, counted until there are `enough`."""

@@ -50,8 +50,8 @@ class Elsewhere(NamedTuple):
         where = f"data.prepared = {self.data.prepared}"
         if not (folder / "card.json").is_file():
             raise DataError(
-                f"{where}: no prepared data is here: there is no card.json. Name a folder that `telos prepare` "
-                "made, such as runs/prepared/KEY."
+                f"{where}: no prepared data is here: there is no card.json. Name a folder that "
+                "`telos prepare` made, such as runs/prepared/KEY."
             )
         card = read_card(folder)
         if card.key != self.key:
@@ -65,7 +65,9 @@ class Elsewhere(NamedTuple):
 
     def _check_settings(self, theirs: Mapping[str, Any], where: str) -> None:
         there, here = (json.loads(json.dumps(table)) for table in (theirs, self.asked))
-        lines = [f"  {key}: {_shown(a)} there, {_shown(b)} here" for key, (a, b) in changes(there, here).items()]
+        lines = [
+            f"  {key}: {_shown(a)} there, {_shown(b)} here" for key, (a, b) in changes(there, here).items()
+        ]
         if lines:
             raise ConfigError(
                 f"{where}: it was prepared with other settings than these:\n"
