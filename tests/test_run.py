@@ -290,7 +290,7 @@ def test_a_finished_run_is_not_trained_again(finished: Run) -> None:
         ("model.width=32", "model.width: 16 → 32"),
         ("train.budget.steps=3", "train.budget.steps: 4 → 3"),
         ("train.budget.epochs=1.0", "train.budget.epochs: not set → 1.0"),
-        ("train.optimizer.rate=0.5", "train.optimizer.rate: 0.001 → 0.5"),
+        ("train.optimizer.rate=0.5", "train.optimizer.rate: not set → 0.5"),
         ("seed=1", "seed: 0 → 1"),
         ("train.compute.clip=0.5", "train.compute.clip: 1.0 → 0.5"),
         ("data.clean.lower=true", "data.clean.lower: false → true"),

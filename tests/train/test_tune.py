@@ -247,7 +247,7 @@ RATES = {
     "encoder_decoder": {
         "embedding.weight": 0.5**5,
         "encoder.bias.table.weight": 0.5**5,
-        "encoder.blocks.0.attend.queries.weight": 0.5**4,
+        "encoder.blocks.0.attend.query.weight": 0.5**4,
         "encoder.blocks.1.feed.outward.weight": 0.5**3,
         "encoder.norm.weight": 0.5**3,
         "decoder.blocks.0.read.memory.weight": 0.25,
