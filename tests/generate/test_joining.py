@@ -141,7 +141,21 @@ def test_a_cache_does_not_grow_as_rows_come_and_go(tokenizer: Tokenizer) -> None
                 new.advance()
                 running.join(new)
             running.keep([i for i, row in enumerate(running.rows) if not row.finished])
-    assert widest <= 3 * WINDOW
+    assert widest <= 2 * WINDOW
+
+
+def test_a_cache_does_not_grow_as_rows_slide(tokenizer: Tokenizer) -> None:
+    """It holds a window of each row, and at most half a window of what none sees any more."""
+    network = network_of(MODELS["rotary"], tokenizer, WINDOW)
+    settings = GenerateSettings(length=10 * WINDOW, temperature=0)
+    running = begin(network, tokenizer, PROMPTS, settings, objective=Causal(), window=WINDOW)
+    assert isinstance(running, _past.Past)
+    widths = []
+    with network.at_rest():
+        while any(not row.finished for row in running.rows):
+            running.advance()
+            widths.append(running.state.seen.shape[1])
+    assert len(widths) > 5 * WINDOW and max(widths) <= 2 * WINDOW
 
 
 def test_rows_of_other_settings_are_drawn_by_their_own(tokenizer: Tokenizer) -> None:

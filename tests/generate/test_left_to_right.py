@@ -137,11 +137,15 @@ def test_rows_that_are_finished_make_room(tokenizer: Tokenizer) -> None:
     assert [sample.ids for sample in samples] == [sample.ids for sample in alone]
 
 
-def test_beyond_the_window_it_goes_on_from_the_last_half(tokenizer: Tokenizer) -> None:
-    """Trap 23: positions stay below the window; the context is its last half and what came after."""
-    window = 8
-    network = network_of(MODELS["learned"], tokenizer, window)
-    prompts = ["The cat sat on the mat. The dog did not.", "a"]
+@pytest.mark.parametrize("window", [1, 3, 8])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_beyond_the_window_it_goes_on_from_the_last_half(
+    tokenizer: Tokenizer, name: str, window: int
+) -> None:
+    """Trap 23: positions stay below the window; the context is its last half and what came after. Some rows
+    slide while others do not."""
+    network = network_of(MODELS[name], tokenizer, window)
+    prompts = ["The cat sat on the mat. The dog did not.", "a", "ab", "The cat"]
     settings = GenerateSettings(temperature=0, length=20)
     for prompt, sample in zip(
         prompts, generate(network, tokenizer, prompts, settings, window=window), strict=True
@@ -150,11 +154,43 @@ def test_beyond_the_window_it_goes_on_from_the_last_half(tokenizer: Tokenizer) -
         start = 0
         for drawn in sample.ids:
             if len(ids) - start > window:
-                start = len(ids) - window // 2
+                start = len(ids) - max(1, window // 2)
             said = next_logits(network, ids[start:])
             said[sorted(tokenizer.special_ids - {tokenizer.end})] = -math.inf
             assert drawn == int(said.argmax())
             ids.append(drawn)
+
+
+@pytest.mark.parametrize("name", ["rotary", "lstm"])
+def test_rows_that_slide_are_read_again_and_no_others(
+    tokenizer: Tokenizer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a window for each half window that is written; whoever is beside them reads every token once."""
+    window, counted = 8, list[int]()
+    network = network_of(MODELS[name], tokenizer, window)
+    encode = network.encode
+
+    def counting(main: Rows, *rest: Any) -> tuple[Tensor, Any]:
+        counted.append(int((main.segment >= 0).sum()))
+        return encode(main, *rest)
+
+    monkeypatch.setattr(network, "encode", counting)
+    settings = GenerateSettings(temperature=0, length=40)
+    samples = generate(network, tokenizer, PROMPTS, settings, window=window)
+    given = [1 + len(tokenizer.encode(prompt)) for prompt in PROMPTS]
+    rows = zip(given, (len(sample.ids) for sample in samples), strict=True)
+    assert sum(counted) == sum(tokens_read(*row, window) for row in rows)
+
+
+def tokens_read(given: int, drawn: int, window: int) -> int:
+    """Of a row, its context before each token that is drawn, less what is known of it already."""
+    start, read, total = 0, 0, 0
+    for length in range(given, given + drawn):
+        if length - start > window:
+            start = read = length - window // 2
+        total += length - read
+        read = length
+    return total
 
 
 # ---- with a source, and other ways to put a prompt

@@ -247,28 +247,29 @@ def segments_are_counted_on_each_side(monkeypatch: pytest.MonkeyPatch) -> None:
 def padding_of_a_source_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.generate import _past
 
-    right = _past._sources
+    right = _past.sources_of
 
     def wrong(*given: Any) -> Any:
         rows = right(*given)
+        assert rows is not None
         zero = torch.zeros_like(rows.segment)
         return replace(rows, segment=zero, seen=zero == 0)
 
-    monkeypatch.setattr(_past, "_sources", wrong)
+    monkeypatch.setattr(_past, "sources_of", wrong)
 
 
-@mutant(kills=f"{GENERATE}::test_beyond_the_window_the_source_is_still_there", trap=23)
+@mutant(kills=f"{GENERATE}::test_beyond_the_window_the_source_is_still_there[v1.1]", trap=23)
 def the_source_is_forgotten_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.generate._past import Past
 
-    right = Past.slide
+    right = Past._read_again
 
-    def wrong(self: Any) -> bool:
-        slid = right(self)
-        self.source = None if slid else self.source
-        return slid
+    def wrong(self: Any, slid: Any) -> None:
+        for index in slid:
+            self.rows[index].source = None
+        right(self, slid)
 
-    monkeypatch.setattr(Past, "slide", wrong)
+    monkeypatch.setattr(Past, "_read_again", wrong)
 
 
 @mutant(kills=f"{LIKELIHOOD}::test_with_sources_the_sum_is_that_of_a_loop_over_tokens[0]", trap=30)

@@ -41,13 +41,21 @@ def what_fills_a_cache_up_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{JOINING}::test_a_cache_does_not_grow_as_rows_come_and_go")
 def a_cache_grows_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    from telos.generate._past import Past
+    from telos.models._transformer import Transformer
 
-    def only_slide(self: Any) -> None:
-        if self.slide():
-            self.forget()
+    monkeypatch.setattr(Transformer, "narrowed", lambda self, state, rows: state)
 
-    monkeypatch.setattr(Past, "make_room", only_slide)
+
+@mutant(kills=f"{JOINING}::test_rows_that_join_say_what_they_say_alone[rotary-7]", trap=23)
+def places_are_given_up_that_one_row_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.models._transformer import Transformer
+
+    narrowed = Transformer.narrowed
+    monkeypatch.setattr(
+        Transformer,
+        "narrowed",
+        lambda self, state, rows: narrowed(self, state, rows[: max(1, len(rows) - 1)]),
+    )
 
 
 @mutant(kills=f"{BATCHING}::test_no_stream_says_anything_of_another[gru]")

@@ -1,11 +1,14 @@
 """Decoders that keep what was read: a key–value cache or a recurrent state, for all rows side by side.
 
-Where a model has no places left, its row goes on from the last half window: the tokens before that are
-forgotten, and positions begin at 0 again, as in training they do in each window of a long document.
+Where a row has no places left, it slides: it goes on from its last half window, the tokens before that are
+forgotten, and positions begin at 0 again, as in training they do in each window of a long document. So a row
+sees half a window at least, and for each half window that is written half a window is read once more. Rows
+that slide are read on their own, and what comes of it is laid over what the state held of them; the others go
+on as they were.
 
-Rows that join have been read on their own; their state is then laid beside that of the others
-(`generate/_state.py`). As rows come and go, a cache fills with places that no row sees any more: where it has
-twice as many as the window, all rows are read once more.
+Rows that join have been read on their own, too; their state is then laid beside that of the others
+(`generate/_state.py`). As rows slide, come and go, a cache fills with places that no row sees any more: it is
+rid of them every half window.
 """
 
 from collections.abc import Sequence
@@ -20,7 +23,7 @@ from telos.batch import Rows, Side
 from telos.errors import ConfigError
 from telos.generate._base import Decoder
 from telos.generate._rows import Gap, Row, closed
-from telos.generate._state import beside
+from telos.generate._state import beside, lay_over
 
 __all__ = ["Part", "Past", "padded", "sources_of"]
 
@@ -37,8 +40,8 @@ class Past(Decoder):
         self.state: Any = None
         self._always: Tensor | None = None
         """Which outputs are never drawn, where that is always the same."""
-        self.places = 0
-        """How many places of each row the state was made from, those included that no row sees."""
+        self.added = 0
+        """Places that the state has got since it was last rid of those that no row sees."""
         for row in self.rows:
             if isinstance(row.prompt, Gap) and self.window:
                 row.length = min(row.length, self._room(row))
@@ -68,25 +71,44 @@ class Past(Decoder):
 
     def encode(self, parts: Sequence["Part"]) -> Tensor:
         """Hidden states (rows, places, width) of one part of each row, which the state holds afterwards."""
-        source = None
-        if self.state is None:
-            sources = [row.source for row in self.rows]
-            source = sources_of(sources, self.window, self.tokenizer.pad, self.device)
+        source = self._sources(self.rows) if self.state is None else None
         goes_on = torch.full((len(parts),), self.state is not None, device=self.device)
         rows = padded(parts, self.tokenizer.pad, self.device)
-        self.places = rows.shape[1] + (0 if self.state is None else self.places)
+        self.added += rows.shape[1]
         hidden, self.state = self.network.encode(rows, source, self.state, goes_on)
         return hidden
 
+    def _sources(self, rows: Sequence[Row]) -> Rows | None:
+        return sources_of([row.source for row in rows], self.window, self.tokenizer.pad, self.device)
+
     def make_room(self) -> None:
-        """All rows are read once more where one has slid, or most of what the state holds is seen by none."""
+        """Rows without a place for another token slide; places that no row sees any more are given up."""
         slid = self.slide()
-        if slid or (self.window and self.places >= 2 * self.window):
-            self.forget()
+        if self.state is None:
+            return
+        if slid:
+            self._read_again(slid)
+        if self.window and self.added >= self.window // 2:
+            going = [index for index, row in enumerate(self.rows) if not row.finished]
+            self.state = self.network.narrowed(self.state, torch.tensor(going, device=self.device))
+            self.added = 0
+
+    def _read_again(self, slid: Sequence[int]) -> None:
+        """Of these rows, alone, all that they see now but the last token, which is read with those of the
+        others."""
+        rows = [self.rows[index] for index in slid]
+        parts = [self.part(self.rows[index], self.starts[index], self.read[index]) for index in slid]
+        known = [Part(part.ids[:-1], part.positions[:-1], part.order[:-1]) for part in parts]
+        begin = torch.zeros(len(slid), dtype=torch.bool, device=self.device)
+        read = padded(known, self.tokenizer.pad, self.device)
+        _, state = self.network.encode(read, self._sources(rows), None, begin)
+        lay_over(self.state, torch.tensor(slid, device=self.device), state)
+        for index, part in zip(slid, known, strict=True):
+            self.read[index] += len(part.ids)
 
     def forget(self) -> None:
         """All rows are read once more."""
-        self.state, self.read, self.places = None, list(self.starts), 0
+        self.state, self.read, self.added = None, list(self.starts), 0
 
     def goes_with(self, other: Decoder) -> bool:
         """Rows with a source and rows without one keep different things."""
@@ -100,7 +122,7 @@ class Past(Decoder):
             self.forget()
             return
         self.state, self.read = beside(self.state, other.state), self.read + other.read
-        self.places = max(self.places, other.places)
+        self.added = max(self.added, other.added)
 
     def keep(self, chosen: Sequence[int]) -> None:
         super().keep(chosen)
@@ -125,13 +147,14 @@ class Past(Decoder):
             return Part([], *(np.zeros(0, np.int64) for _ in range(2)))
         return Part(row.ids[read:], *row.places(start, read))
 
-    def slide(self) -> bool:
-        """Rows without a place for another token go on from their last half window; true if any had to."""
-        slid = False
+    def slide(self) -> list[int]:
+        """Rows without a place for another token go on from their last half window, of which the state holds
+        nothing yet: their numbers."""
+        slid = []
         for index, row in enumerate(self.rows):
             if self.window and not row.finished and len(row.ids) - self.starts[index] > self.window:
-                self.starts[index] = len(row.ids) - max(1, self.window // 2)
-                slid = True
+                self.starts[index] = self.read[index] = len(row.ids) - max(1, self.window // 2)
+                slid.append(index)
         return slid
 
 

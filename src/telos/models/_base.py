@@ -161,6 +161,11 @@ class Network(nn.Module, ABC):
         `same_sources`, each new row reads the same source as the one whose place it takes."""
         return mapped(lambda part: part.index_select(0, rows), state)
 
+    def narrowed(self, state: Any, rows: Tensor) -> Any:
+        """`state` without places that none of these rows (n,) sees; as it is, where it keeps no places or all
+        of them are seen."""
+        return state
+
     def looks(self, main: Rows, source: Rows) -> Tensor | None:
         """Where each place of the main side looks in the source: (B, T, S), shares that add up to 1, means
         over layers and heads. `None` for networks that do not look."""

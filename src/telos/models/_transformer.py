@@ -195,6 +195,10 @@ class Transformer(Network):
         read = state.seen.shape[1] - places.shape[1]
         return state._replace(seen=state.seen & ~functional.pad(places, (read, 0)))
 
+    def narrowed(self, state: Any, rows: Tensor) -> Any:
+        assert isinstance(state, Cache)
+        return seen_by(state, rows)
+
     def _views(self, main: Rows, past: Cache | None) -> tuple[View, View]:
         """Of a block that sees all it may, and of a local one."""
         whole = View(sight(main, past), self._turn(main.positions, self._base))
@@ -255,3 +259,15 @@ def remember(main: Rows, past: Cache | None, layers: tuple[Past, ...]) -> Cache:
     """The cache after `main`."""
     rows = joined(main, past)
     return Cache(layers, rows.segment, rows.order, rows.seen, rows.positions)
+
+
+def seen_by(cache: Cache, rows: Tensor) -> Cache:
+    """The cache without places that none of these rows (n,) sees."""
+    seen = cache.seen.index_select(0, rows).any(0)
+    if bool(seen.all()):
+        return cache
+    kept = seen.nonzero().squeeze(1)
+    layers = tuple(
+        Past(past.keys.index_select(2, kept), past.values.index_select(2, kept)) for past in cache.layers
+    )
+    return Cache(layers, *(part.index_select(1, kept) for part in cache[1:]))

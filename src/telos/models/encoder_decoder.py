@@ -55,7 +55,7 @@ from telos.models._relative import (
     reading,
     root,
 )
-from telos.models._transformer import Cache, forget, joined, remember, short
+from telos.models._transformer import Cache, forget, joined, remember, seen_by, short
 
 __all__ = ["Depth", "EncoderDecoder", "Relative", "SideFeed", "WideHeads"]
 
@@ -296,6 +296,9 @@ class EncoderDecoderNetwork(Network):
         if not same_sources:
             return super().chosen(state, rows)
         return super().chosen(state._replace(memory=None), rows)._replace(memory=state.memory)
+
+    def narrowed(self, state: Any, rows: Tensor) -> Any:
+        return state._replace(cache=seen_by(state.cache, rows))
 
     def looks(self, main: Rows, source: Rows) -> Tensor:
         found: list[Tensor] = []
