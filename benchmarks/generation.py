@@ -2,14 +2,20 @@
 
     python benchmarks/generation.py RUN [--batch 64] [--length 128] [--rounds 5] [--threads N] [--out FILE]
 
-RUN is the folder of a causal decoder that was trained; it is exported to Hugging Face in a temporary folder
-and proved there. Both get the same prompts, which are of unequal length (beginnings of documents of the test
-split), in float32, and write until each sample has ended or has `--length` tokens. Transformers gets them
-padded on the left with a mask, and its cache as it comes.
+RUN is the folder of a causal decoder or of an encoder–decoder for pairs that was trained; it is exported to
+Hugging Face in a temporary folder and proved there. Both get the same texts, which are of unequal length
+(beginnings of documents of the test split; of pairs, their texts), in float32, and write until each sample has
+ended or has `--length` tokens. Transformers gets them padded with a mask, and its cache as it comes.
+
+A decoder:
 
     greedy-1, greedy     the likeliest token, one prompt, and `--batch` of them; the tokens are compared
     sample               temperature 1, nothing cut off
     top-k-p              top_k = 50, then top_p = 0.95
+
+A translator:
+
+    beam-1, beam         a beam of 5 for one text, and for `--batch` of them; the tokens are compared
 
 Figures are tokens that were drawn, end tokens included, by seconds of wall time: medians over rounds in which
 the two take turns, who is first changing. `--quick` takes few and short ones, to see that everything runs.
@@ -31,9 +37,11 @@ from typing import Any, NamedTuple
 import torch
 
 import telos
+from telos.tasks.translation import answers, pairs_of
 
 HERE = Path(__file__).resolve().parent
 Ids = list[list[int]]
+BEAM = 5
 
 
 class Case(NamedTuple):
@@ -45,8 +53,12 @@ class Case(NamedTuple):
     theirs: dict[str, Any]
 
 
-def cases(batch: int) -> list[Case]:
-    """What is measured."""
+def cases(batch: int, *, pairs: bool) -> list[Case]:
+    """What is measured of a translator, or of a decoder."""
+    if pairs:
+        beam = {"do_sample": False, "num_beams": BEAM, "length_penalty": 1.0, "early_stopping": False}
+        ours = [f"beam.width={BEAM}", "beam.length_penalty=1.0"]
+        return [Case("beam-1", 1, ours, beam), Case("beam", batch, ours, beam)]
     greedy = (["temperature=0.0"], {"do_sample": False})
     plain = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
     return [
@@ -78,10 +90,11 @@ def main() -> None:
 
 def measure(run: telos.Run, folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     """Every case: rates, ratios, and how many rows of greedy text are the same."""
-    theirs = Theirs(run, folder)
+    pairs = answers(run)
+    theirs = Theirs(run, folder, pairs=pairs)
     found = {}
-    for case in cases(chosen.batch):
-        prompts = _prompts(run, case.rows)
+    for case in cases(chosen.batch, pairs=pairs):
+        prompts = _texts(run, case.rows) if pairs else _prompts(run, case.rows)
         ways: dict[str, Callable[[int], Ids]] = {
             "ours": lambda seed, case=case, prompts=prompts: _ours(run, prompts, case, chosen.length, seed),
             "transformers": lambda seed, case=case, prompts=prompts: theirs.write(
@@ -90,8 +103,8 @@ def measure(run: telos.Run, folder: Path, chosen: argparse.Namespace) -> dict[st
         }
         found[case.name] = figures = _raced(ways, chosen.rounds, chosen.windows)
         if not case.theirs["do_sample"]:
-            pairs = list(zip(figures.pop("ours_ids"), figures.pop("transformers_ids"), strict=True))
-            figures["same"] = f"{sum(a == b for a, b in pairs)} of {len(pairs)}"
+            both = list(zip(figures.pop("ours_ids"), figures.pop("transformers_ids"), strict=True))
+            figures["same"] = f"{sum(a == b for a, b in both)} of {len(both)}"
         figures = {name: value for name, value in figures.items() if not name.endswith("_ids")}
         found[case.name] = {"rows": case.rows, **figures}
         print(f"{case.name:10} {json.dumps(found[case.name])}", flush=True)
@@ -138,6 +151,14 @@ def _prompts(run: telos.Run, count: int) -> list[str]:
     raise SystemExit(f"the test split holds too little text for {count} prompts.")
 
 
+def _texts(run: telos.Run, count: int) -> list[str]:
+    """Texts of pairs of the test split."""
+    found, _ = pairs_of(run, "test", count)
+    if len(found) < count:
+        raise SystemExit(f"the test split holds {len(found)} pairs, and {count} are asked for.")
+    return found
+
+
 def _ours(run: telos.Run, prompts: list[str], case: Case, length: int, seed: int) -> Ids:
     samples = run.generate(prompts, [*case.ours, f"length={length}", "stop=[]"], seed=seed)
     return [list(sample.ids) for sample in samples]
@@ -146,23 +167,20 @@ def _ours(run: telos.Run, prompts: list[str], case: Case, length: int, seed: int
 class Theirs:
     """Transformers' own way, from the exported folder."""
 
-    def __init__(self, run: telos.Run, folder: Path) -> None:
+    def __init__(self, run: telos.Run, folder: Path, *, pairs: bool) -> None:
         import transformers
 
         transformers.utils.logging.set_verbosity_error()
         self.tokenizer = run.tokenizer
-        self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32
-        ).eval()
+        self.pairs = pairs
+        kind = transformers.AutoModelForSeq2SeqLM if pairs else transformers.AutoModelForCausalLM
+        self.model: Any = kind.from_pretrained(folder, dtype=torch.float32).eval()
 
-    def write(self, prompts: list[str], case: Case, length: int, seed: int) -> Ids:
+    def write(self, texts: list[str], case: Case, length: int, seed: int) -> Ids:
         """The ids of each sample, up to its end token."""
         torch.manual_seed(seed)
         tokenizer = self.tokenizer
-        rows = [[tokenizer.begin, *tokenizer.encode(prompt).tolist()] for prompt in prompts]
-        longest = max(map(len, rows))
-        ids = torch.tensor([[tokenizer.pad] * (longest - len(row)) + row for row in rows])
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+        ids, mask = self._given(texts)
         with torch.no_grad():
             written = self.model.generate(
                 input_ids=ids,
@@ -172,7 +190,22 @@ class Theirs:
                 eos_token_id=tokenizer.end,
                 **case.theirs,
             )
-        return [_until(row, tokenizer.end) for row in written[:, longest:].tolist()]
+        before = 1 if self.pairs else ids.shape[1]
+        return [_until(row, tokenizer.end) for row in written[:, before:].tolist()]
+
+    def _given(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask, padded on the left to be gone on with, on the right to be answered."""
+        tokenizer = self.tokenizer
+        rows = [tokenizer.encode(text).tolist() for text in texts]
+        rows = [[*row, tokenizer.end] if self.pairs else [tokenizer.begin, *row] for row in rows]
+        longest = max(map(len, rows))
+        ids, mask = [], []
+        for row in rows:
+            blank = longest - len(row)
+            before, after = (0, blank) if self.pairs else (blank, 0)
+            ids.append([tokenizer.pad] * before + row + [tokenizer.pad] * after)
+            mask.append([0] * before + [1] * len(row) + [0] * after)
+        return torch.tensor(ids), torch.tensor(mask)
 
 
 def _until(row: list[int], end: int) -> list[int]:

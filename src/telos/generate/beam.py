@@ -18,11 +18,13 @@ from typing import Any, ClassVar, NamedTuple, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from telos.batch import Rows
 from telos.errors import ConfigError
 from telos.generate._base import Decoder
+from telos.generate._draw import log_totals
 from telos.generate._past import Part, padded, sources_of
 from telos.generate._rows import Row
 
@@ -199,12 +201,20 @@ class Beam(Decoder):
         return hidden[:, 0]
 
     def _best(self, hidden: Tensor) -> list[list[tuple[int, Link]]]:
-        """For each prompt its best continuations, twice as many as its beam is wide, with their beams."""
-        said = self.network.logits(hidden).double()
-        logprobs = said - said.logsumexp(1, keepdim=True)
+        """For each prompt its best continuations, twice as many as its beam is wide, with their beams: they
+        are among as many of each beam."""
+        said = self.network.logits(hidden)
+        totals = log_totals(said).cpu().numpy()
         self.held = [len(search.beams) for search in self.searches]
-        parts = torch.split(logprobs[:, : self.rows[0].size], self.held)
-        return [_continued(search, part) for search, part in zip(self.searches, parts, strict=True)]
+        first = self.searches[0]
+        said = said[:, : first.rows[0].size]
+        said[:, torch.from_numpy(first.rows[0].forbidden).to(self.device)] = -torch.inf
+        top = said.topk(min(2 * first.width, said.shape[1]), 1)
+        logprobs = top.values.double().cpu().numpy() - totals[:, None]
+        tokens = top.indices.cpu().numpy()
+        ends = np.cumsum(self.held)[:-1]
+        parts = zip(self.searches, np.split(logprobs, ends), np.split(tokens, ends), strict=True)
+        return [_continued(*part) for part in parts]
 
     def _forget(self, parents: Sequence[Sequence[int]]) -> None:
         """Of the state, keep the rows that the new beams continue."""
@@ -223,17 +233,20 @@ class Beam(Decoder):
         self.state = self.network.chosen(self.state, index, same_sources=same) if rows else None
 
 
-def _continued(search: Search, logprobs: Tensor) -> list[tuple[int, Link]]:
-    """The best continuations of a prompt's beams, whose next tokens have these log q (beams, vocabulary)."""
-    before = torch.tensor([link.total if link else 0.0 for link in search.beams], dtype=torch.float64)
-    totals = logprobs + before.to(logprobs.device)[:, None]
-    totals[:, torch.from_numpy(search.rows[0].forbidden).to(logprobs.device)] = -torch.inf
-    top = totals.flatten().topk(min(2 * search.width, totals.numel()))
+def _continued(
+    search: Search, logprobs: NDArray[np.float64], tokens: NDArray[np.int64]
+) -> list[tuple[int, Link]]:
+    """The best continuations of a prompt's beams, each of which goes on with one of these tokens (beams,
+    tokens), of which the model says so much."""
+    before = np.array([link.total if link else 0.0 for link in search.beams])
+    totals = logprobs + before[:, None]
     found = []
-    for total, place in zip(top.values.tolist(), top.indices.tolist(), strict=True):
-        beam, token = divmod(place, totals.shape[1])
+    for place in np.argsort(-totals, axis=None, kind="stable")[: 2 * search.width].tolist():
+        beam, at = divmod(place, totals.shape[1])
+        total = float(totals[beam, at])
         if total > -np.inf:
             link = search.beams[beam]
             length = link.length + 1 if link else 1
-            found.append((beam, Link(token, float(logprobs[beam, token]), link, total, length)))
+            said = Link(int(tokens[beam, at]), float(logprobs[beam, at]), link, total, length)
+            found.append((beam, said))
     return found
