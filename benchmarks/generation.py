@@ -4,8 +4,8 @@
 
 RUN is the folder of a causal decoder or of an encoder–decoder for pairs that was trained; it is exported to
 Hugging Face in a temporary folder and proved there. Both get the same texts, which are of unequal length
-(beginnings of documents of the test split; of pairs, their texts), in float32, and write until each sample has
-ended or has `--length` tokens. Transformers gets them padded with a mask, and its cache as it comes.
+(beginnings of documents of the test split; of pairs, their texts), in float32, and write until each sample
+has ended or has `--length` tokens. Transformers gets them padded with a mask, and its cache as it comes.
 
 A decoder:
 
