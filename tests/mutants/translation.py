@@ -59,6 +59,18 @@ def sources_stay_where_searches_are_done(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(EncoderDecoderNetwork, "chosen", kept)
 
 
+@mutant(kills=f"{BEAM}::test_what_is_found_is_what_a_simple_search_finds[rotary-1.0]", trap=33)
+def a_beam_offers_fewer_ways_on_than_the_search_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.generate import beam
+
+    plain = beam._continued
+
+    def fewer(search: Any, logprobs: Any, tokens: Any) -> Any:
+        return plain(search, logprobs[:, :1], tokens[:, :1])
+
+    monkeypatch.setattr(beam, "_continued", fewer)
+
+
 @mutant(kills=f"{BEAM}::test_special_tokens_are_never_found")
 def special_tokens_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.generate._rows import Row
