@@ -269,14 +269,16 @@ def test_beyond_the_window_the_source_is_still_there(tokenizer: Tokenizer, name:
     samples = generate(network, tokenizer, prompts, settings, objective=Reads(), window=window)
     for prompt, sample in zip(prompts, samples, strict=True):
         source = [*tokenizer.encode(prompt).tolist(), tokenizer.end][-window:]
-        ids, start = [tokenizer.begin], 0
+        ids, start, logprob = [tokenizer.begin], 0, 0.0
         for drawn in sample.ids:
             if len(ids) - start > window:
                 start = len(ids) - window // 2
             said = next_logits(network, ids[start:], source)
+            logprob += float(said.log_softmax(0)[drawn])
             said[sorted(tokenizer.special_ids - {tokenizer.end})] = -math.inf
             assert drawn == int(said.argmax())
             ids.append(drawn)
+        assert sample.logprob == pytest.approx(logprob, abs=1e-4)
     assert max(len(sample.ids) for sample in samples) > window
 
 
