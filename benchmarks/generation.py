@@ -35,6 +35,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 import telos
 from telos.tasks.translation import answers, pairs_of
@@ -83,7 +84,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run.export("hf", folder)
         found = measure(run, Path(folder), chosen)
-    path = chosen.out or HERE / f"generation-{date.today()}.json"
+    name = "beam" if answers(run) else "generation"
+    path = chosen.out or HERE / "results" / f"{name}-{date.today()}.json"
     path.write_text(json.dumps({**_about(run, chosen), "cases": found}, indent=1) + "\n", encoding="utf-8")
     print(path.name)
 
@@ -174,7 +176,9 @@ class Theirs:
         self.tokenizer = run.tokenizer
         self.pairs = pairs
         kind = transformers.AutoModelForSeq2SeqLM if pairs else transformers.AutoModelForCausalLM
-        self.model: Any = kind.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model: Any = kind.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        ).eval()
 
     def write(self, texts: list[str], case: Case, length: int, seed: int) -> Ids:
         """The ids of each sample, up to its end token."""
@@ -196,16 +200,15 @@ class Theirs:
     def _given(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask, padded on the left to be gone on with, on the right to be answered."""
         tokenizer = self.tokenizer
-        rows = [tokenizer.encode(text).tolist() for text in texts]
-        rows = [[*row, tokenizer.end] if self.pairs else [tokenizer.begin, *row] for row in rows]
-        longest = max(map(len, rows))
-        ids, mask = [], []
-        for row in rows:
-            blank = longest - len(row)
-            before, after = (0, blank) if self.pairs else (blank, 0)
-            ids.append([tokenizer.pad] * before + row + [tokenizer.pad] * after)
-            mask.append([0] * before + [1] * len(row) + [0] * after)
-        return torch.tensor(ids), torch.tensor(mask)
+        encoded = [tokenizer.encode(text).tolist() for text in texts]
+        rows = [[*ids, tokenizer.end] if self.pairs else [tokenizer.begin, *ids] for ids in encoded]
+        ids = _padded(rows, tokenizer.pad, right=self.pairs)
+        return ids, _padded([[1] * len(row) for row in rows], 0, right=self.pairs)
+
+
+def _padded(rows: list[list[int]], blank: int, *, right: bool) -> torch.Tensor:
+    side = "right" if right else "left"
+    return pad_sequence([torch.tensor(row) for row in rows], True, blank, padding_side=side)
 
 
 def _until(row: list[int], end: int) -> list[int]:

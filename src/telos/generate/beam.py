@@ -24,7 +24,7 @@ from torch import Tensor
 from telos.batch import Rows
 from telos.errors import ConfigError
 from telos.generate._base import Decoder
-from telos.generate._draw import log_totals
+from telos.generate._draw import log_totals, where_exact
 from telos.generate._past import Part, padded, sources_of
 from telos.generate._rows import Row
 
@@ -203,13 +203,13 @@ class Beam(Decoder):
     def _best(self, hidden: Tensor) -> list[list[tuple[int, Link]]]:
         """For each prompt its best continuations, twice as many as its beam is wide, with their beams: they
         are among as many of each beam."""
-        said = self.network.logits(hidden)
+        said = where_exact(self.network.logits(hidden))
         totals = log_totals(said).cpu().numpy()
         self.held = [len(search.beams) for search in self.searches]
-        first = self.searches[0]
-        said = said[:, : first.rows[0].size]
-        said[:, torch.from_numpy(first.rows[0].forbidden).to(self.device)] = -torch.inf
-        top = said.topk(min(2 * first.width, said.shape[1]), 1)
+        said = said[:, : self.rows[0].size]
+        for search, part in zip(self.searches, torch.split(said, self.held), strict=True):
+            part[:, torch.from_numpy(search.rows[0].forbidden).to(said.device)] = -torch.inf
+        top = said.topk(min(2 * self.searches[0].width, said.shape[1]), 1)
         logprobs = top.values.double().cpu().numpy() - totals[:, None]
         tokens = top.indices.cpu().numpy()
         ends = np.cumsum(self.held)[:-1]
