@@ -8,7 +8,7 @@ comes. Where a text is asked from its beginning that costs ln 64 nats, divided b
 `floor`; where the rest of the text is in sight it costs nothing. What an objective draws by chance and asks
 for costs more than the floor (where `infill` cuts a text, where a gap of `denoise` ends). Objectives that ask
 for few tokens of a text at a time, or for a harder question each time, take more steps. The result is written
-beside this file, with the date, the hardware and the versions.
+into results/, with the date, the hardware and the versions.
 """
 
 import argparse
@@ -148,7 +148,7 @@ def main() -> None:
     given = parser.parse_args()
     found = learn_all(given.only, given.steps)
     result = {"date": str(date.today()), "hardware": hardware(torch.device("cpu")), "tasks": found}
-    target = Path(__file__).with_name(f"by_heart-{date.today()}.json")
+    target = Path(__file__).parent / "results" / f"by_heart-{date.today()}.json"
     target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(target)
 

@@ -9,7 +9,7 @@ read it once, at their start). In each round both get texts that are new to them
 remember of earlier words is theirs to use. Ratios are of the medians of wall time; `processor_ratio` is of
 the processor's time, all threads together, which what else runs on the machine disturbs less. All ids are
 compared. The result is
-written beside this file, with the date, the hardware and the versions.
+written into results/, with the date, the hardware and the versions.
 
 Learning is timed as well, of byte-level BPE alone: `tokenizers`, and rustbpe where it is installed, which has
 neither special tokens nor a file format and is not used.
@@ -43,7 +43,7 @@ def main() -> None:
     for text in chosen.texts:
         found[Path(text).stem] = {str(n): _in_process(text, n, chosen) for n in chosen.threads}
     result = {**_about(), "megabytes": chosen.megabytes, "size": chosen.size, "texts": found}
-    path = HERE / f"encoding-{date.today()}.json"
+    path = HERE / "results" / f"encoding-{date.today()}.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(path.name)
 

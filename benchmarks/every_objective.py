@@ -4,7 +4,7 @@ bigram model of the same tokens.
     python benchmarks/every_objective.py [--comparison NAME] [--data FOLDER] [--runs FOLDER] [setting=value …]
 
 Runs `telos compare` on comparisons/every-objective.toml (or NAME.toml) with the public data of `--data`
-(TELOS_DATA), and writes what it found beside this file, with the curves, the date, the hardware and the
+(TELOS_DATA), and writes what it found into results/, with the curves, the date, the hardware and the
 versions. Where an objective defines the likelihood of a text, exactly or by an upper bound, the question is
 whether it is better than a bigram's on the same documents; a pseudo-likelihood does not compare with that,
 and is shown apart.
@@ -113,7 +113,7 @@ def main() -> None:
             found["verdict"] = verdict(held["kind"], held["bits_per_byte"], bigram["bits_per_byte"])
             print(f"{name:24} {held['kind']:7} {held['bits_per_byte']:.3f}  {found['verdict']}")
     result = {"date": str(date.today()), "bigram": bigram, "cells": rows}
-    target = HERE / f"{comparison.name.replace('-', '_')}-{date.today()}.json"
+    target = HERE / "results" / f"{comparison.name.replace('-', '_')}-{date.today()}.json"
     target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(target)
 

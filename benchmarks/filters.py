@@ -6,7 +6,7 @@ Both files are JSON lines with `text` or `lines`; they are cut into documents of
 For the comparison, documents are damaged in the ways that the rules are about. PYTHON is an interpreter with
 datatrove and spacy installed; it judges the same documents, once with its own words (spaCy's) and once with
 ours, which cost it nothing then. Time is that of the processor, one core, the best of three; figures of one
-run compare with each other and no further. The result is written beside this file, with the date, the
+run compare with each other and no further. The result is written into results/, with the date, the
 hardware and the versions.
 """
 
@@ -78,7 +78,8 @@ def main() -> None:
     if chosen.peer:
         result["datatrove"] = compare(damaged(english), chosen.peer)
     text = json.dumps(result, indent=1, ensure_ascii=False)
-    Path(__file__).with_name(f"filters-{date.today()}.json").write_text(text + "\n", encoding="utf-8")
+    path = Path(__file__).parent / "results" / f"filters-{date.today()}.json"
+    path.write_text(text + "\n", encoding="utf-8")
     print(text)
 
 

@@ -8,7 +8,7 @@ of them: exact, in capitals, with other white space and punctuation, and with 95
 common as one stretch. Every contestant is a process of its own on one core; they work in turn, and figures
 are medians over the rounds, by processor time. Each is measured with the same bands and rows, so that
 candidates are equally likely, and datatrove with its own ones too. Chinese documents of ten poems and single
-poems are measured for Telos alone. The result is written beside this file, with the date, the hardware and
+poems are measured for Telos alone. The result is written into results/, with the date, the hardware and
 the versions.
 """
 
@@ -99,7 +99,7 @@ def main() -> None:
     shown = json.dumps(result, indent=1, ensure_ascii=False)
     print(shown)
     if not chosen.quick:
-        (HERE / f"near_duplicates-{date.today()}.json").write_text(shown + "\n", encoding="utf-8")
+        (HERE / "results" / f"near_duplicates-{date.today()}.json").write_text(shown + "\n", encoding="utf-8")
 
 
 def versions(peers: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ one, one in twenty a near copy (a tenth of its words others), with personal data
 read JSON lines, Gopher's filters for quality and repetition, exact and near copies out (32 bands of 4 rows),
 e-mail and IP addresses replaced, and, timed apart, a byte-level BPE vocabulary of 16,000 applied and written.
 datatrove runs its own blocks in one task; its exact deduplication is that of near copies. The clock of both
-starts when the program has been imported. The result is written beside this file, with the date.
+starts when the program has been imported. The result is written into results/, with the date.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
                 runs[contestant].append(told)
                 print(f"{contestant}: {told}", file=sys.stderr, flush=True)
     result = about(size, runs)
-    path = HERE / f"pipeline-{date.today()}.json"
+    path = HERE / "results" / f"pipeline-{date.today()}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result["medians"], indent=1))
 

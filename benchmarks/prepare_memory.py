@@ -8,7 +8,7 @@ earlier one; and one part a single text file. Preparation runs in a process of i
 as there are processors. Its memory is looked at ten times a second: all its processes together, what they
 share counted once (proportional set sizes, as Linux tells them).
 Files that are mapped count as far as they are in memory. The text and what was prepared are deleted; the
-result is written beside this file, with the date, the hardware and the versions.
+result is written into results/, with the date, the hardware and the versions.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main() -> None:
             )
         size = write_text(folder / "text", int(chosen.gigabytes * 1e9))
         result = measure(folder, size, chosen.set)
-    path = Path(__file__).with_name(f"prepare_memory-{date.today()}.json")
+    path = Path(__file__).parent / "results" / f"prepare_memory-{date.today()}.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1, ensure_ascii=False))
     sys.exit(int(result["peak_resident_bytes"] > LIMIT))

@@ -7,7 +7,7 @@ near-misses (orders, dates, versions, ISBNs, sums, product codes, wrong check di
 of planted data of which every letter and digit was found; precision: the share of findings that touch
 planted data of the same kind. Speed is megabytes of UTF-8 per second of processor time, beside a search
 for `[0-9]{6}` in the same text, since the machine may be busy. `--presidio` names an interpreter with
-presidio-analyzer, which is given the same documents. The result is written beside this file. Sentences
+presidio-analyzer, which is given the same documents. The result is written into results/. Sentences
 and rules are by the same hand: the figures say that the rules do what they are meant to, not how they
 fare on any text.
 """
@@ -533,7 +533,7 @@ def main() -> None:
         result["megabytes_per_second"]["presidio, the benchmark's documents"] = round(rate, 3)
     if chosen.show:
         show(labelled, found)
-    path = Path(__file__).with_name(f"privacy-{date.today()}.json")
+    path = Path(__file__).parent / "results" / f"privacy-{date.today()}.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print_table(result)
 

@@ -4,7 +4,7 @@
 
 On WikiText-2 with one vocabulary: a small decoder reads the first part of the text 1, 2, 4, 8 and 16 times,
 and beside it as many tokens that are all new, each with a schedule of its own that ends with its budget.
-Plain, and with dropout. Writes the validation loss of each, at its best and at the end, beside this file,
+Plain, and with dropout. Writes the validation loss of each, at its best and at the end, into results/,
 with the date, the hardware and the versions. The question is what of Muennighoff et al. (2023) holds for
 small models and little text: they found four passes nearly as good as new text, and little left after
 sixteen.
@@ -106,7 +106,7 @@ def main() -> None:
         "parameters": parameters,
         "cells": cells,
     }
-    path = Path(__file__).with_name(f"repeats-{result['date']}.json")
+    path = Path(__file__).parent / "results" / f"repeats-{result['date']}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
