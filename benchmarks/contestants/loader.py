@@ -16,7 +16,7 @@ from .ours import described
 
 
 def run(spec: Spec, session: Session) -> None:
-    """Make batches until the process is ended; counted are places that hold a token."""
+    """Make batches until the process is ended; counted are places that hold a token, of source and target."""
     recipe = described(spec)
     prepared = prepare(recipe, spec.corpus["root"])
     train, objective, tokenizer = recipe.train, recipe.objective, prepared.tokenizer
@@ -29,4 +29,5 @@ def run(spec: Spec, session: Session) -> None:
     )
     with closing(steps(plan, Place())) as source:
         for step in source:
-            session.tick(sum(int((batch.main.segment >= 0).sum()) for batch in step.batches))
+            sides = [side for batch in step.batches for side in (batch.main, batch.source) if side]
+            session.tick(sum(int((side.segment >= 0).sum()) for side in sides))

@@ -94,7 +94,7 @@ class Verdict:
         """Whether the target is met; none where nothing was measured."""
         if self.found is None:
             return None
-        least = self.target.measure in ("times", "utilisation")
+        least = self.target.measure in ("times", "utilisation", "rate")
         return self.found >= self.target.limit if least else self.found <= self.target.limit
 
     def __str__(self) -> str:
@@ -104,6 +104,7 @@ class Verdict:
             "memory": f"≤ {limit:g} × {self.target.says}",
             "utilisation": f"≥ {limit:.0%} {self.target.says}",
             "seconds": f"≤ {limit:g} s {self.target.says}",
+            "rate": f"≥ {limit:,.0f} {self.target.says}",
         }[measure]
         if self.found is None:
             return f"{said}: not measured"
@@ -112,6 +113,7 @@ class Verdict:
             "memory": f"{self.found:.2f} ×",
             "utilisation": f"{self.found:.0%}",
             "seconds": f"{self.found:.1f} s",
+            "rate": f"{self.found:,.0f}",
         }[measure]
         return f"{said}: {shown}, {'met' if self.met else 'missed'}"
 
@@ -126,6 +128,8 @@ def _verdict(target: Target, found: Mapping[str, Any]) -> Verdict:
     ours = entries.get("ours", {})
     if target.measure == "seconds":
         return Verdict(target=target, found=1 / ours["rate"] if ours.get("rate") else None)
+    if target.measure == "rate":
+        return Verdict(target=target, found=ours.get("processor_rate"))
     if target.measure == "utilisation":
         return Verdict(target=target, found=utilisation(found, ours, target.against[0]))
     key = "rate" if target.measure == "times" else "memory_bytes"

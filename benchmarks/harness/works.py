@@ -29,9 +29,9 @@ class Entrant:
 class Target:
     """What the issue asks of `ours`."""
 
-    measure: Literal["times", "memory", "utilisation", "seconds"]
+    measure: Literal["times", "memory", "utilisation", "seconds", "rate"]
     """`times` as fast as the best of `against`, at least; `memory` as a share of the least of theirs, at
-    most; a share of the matrix rate, at least; seconds, at most."""
+    most; a share of the matrix rate, at least; seconds, at most; units per second of processor, at least."""
     limit: float
     against: Sequence[str] = ()
     says: str
@@ -274,16 +274,25 @@ SPANS = Work(
     warm=3,
 )
 
-LOADER = Work(
-    name="loader",
-    title="the loader of `gpt` alone, in the training process",
-    shape=GPT.shape,
-    quick=GPT.quick,
-    recipe=GPT.recipe,
-    overrides=GPT.overrides,
-    entrants=(Entrant(name="ours", family="loader", settings={"overrides": []}),),
-    batch=32,
-    warm=64,
+def _loader(name: str, of: Work, limit: float) -> Work:
+    return Work(
+        name=name,
+        title=f"the loader of `{of.name}` alone, in the training process",
+        shape=of.shape,
+        quick=of.quick,
+        recipe=of.recipe,
+        overrides=of.overrides,
+        entrants=(Entrant(name="ours", family="loader"),),
+        targets=(Target(measure="rate", limit=limit, says="tokens per second of one core"),),
+        batch=32,
+        warm=64,
+    )
+
+
+LOADERS = (
+    _loader("loader", GPT, 2e6),
+    _loader("loader-masked", MASKED, 5e5),
+    _loader("loader-spans", SPANS, 5e5),
 )
 
 _TRAINER = GPT.entrants[1]
@@ -315,6 +324,6 @@ STARTUP = Work(
 )
 
 WORKS: Mapping[str, Work] = {
-    work.name: work for work in (GPT, MASKED, GRU, SMALL_GRU, LSTM, LOSS, SPANS, LOADER, STARTUP)
+    work.name: work for work in (GPT, MASKED, GRU, SMALL_GRU, LSTM, LOSS, SPANS, *LOADERS, STARTUP)
 }
 """By name, in the order of the table."""

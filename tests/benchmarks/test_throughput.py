@@ -89,11 +89,13 @@ def test_spans_have_the_published_lengths(window: int, length: int, said: int) -
         (Target(measure="seconds", limit=0.1, says=""), True),
         (Target(measure="times", limit=1.0, against=("absent",), says=""), None),
         (Target(measure="utilisation", limit=0.3, against=("matrix",), says=""), True),
+        (Target(measure="rate", limit=150.0, says=""), True),
+        (Target(measure="rate", limit=190.0, says=""), False),
     ],
 )
 def test_targets_are_judged(target: Target, met: bool | None) -> None:
     entries = {
-        "ours": {"rate": 200.0, "memory_bytes": 10},
+        "ours": {"rate": 200.0, "processor_rate": 180.0, "memory_bytes": 10},
         "fast": {"rate": 100.0},
         "slow": {"rate": 50.0, "memory_bytes": 30},
         "matrix": {"rate": 2.0},
