@@ -274,6 +274,7 @@ SPANS = Work(
     warm=3,
 )
 
+
 def _loader(name: str, of: Work, limit: float) -> Work:
     return Work(
         name=name,
