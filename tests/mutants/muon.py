@@ -1,5 +1,6 @@
 """Bugs of Muon."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,11 +40,21 @@ def the_momentum_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{TESTS}test_a_step_is_that_of_the_formula")
 def updates_are_as_large_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
+    from telos.optim import muon
 
-    real = torch.optim.Muon
+    monkeypatch.setattr(muon, "math", SimpleNamespace(sqrt=lambda longer: 5.0))
 
-    def plain(*given: Any, adjust_lr_fn: str, **named: Any) -> Any:
-        return real(*given, adjust_lr_fn="original", **named)
 
-    monkeypatch.setattr("torch.optim.Muon", plain)
+@mutant(kills=f"{TESTS}test_matrices_of_one_shape_move_as_each_would_alone")
+def places_of_one_shape_are_mixed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.optim import muon
+
+    alike = muon._alike
+    monkeypatch.setattr(muon, "_alike", lambda found: (places[:1] * len(places) for places in alike(found)))
+
+
+@mutant(kills=f"{TESTS}test_bfloat16_only_where_the_hardware_multiplies_in_it")
+def bfloat16_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.optim import muon
+
+    monkeypatch.setattr(muon, "multiplies_bfloat16", lambda device: True)

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from telos.train.precision import processor_flags
+from telos.processor import processor_flags
 from tests.train import tiny
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "first_steps.json"

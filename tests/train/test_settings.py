@@ -146,7 +146,7 @@ def test_two_runs_of_the_same_settings_are_the_same(tmp_path: Path, monkeypatch:
     ],
 )
 def test_precision_follows_the_processor(flags: str, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "processor_flags", lambda: set(flags.split()))
+    monkeypatch.setattr("telos.processor.processor_flags", lambda: set(flags.split()))
     cpu = torch.device("cpu")
     assert precision.resolved("auto", cpu) == chosen
     assert (

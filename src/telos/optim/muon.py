@@ -3,12 +3,15 @@
     m ← momentum · m + gradient,    U Σ Vᵀ = gradient + momentum · m
     W ← W − rate · (decay · W + 0.2 · √max(rows, columns) · U Vᵀ)
 
-U Vᵀ is found by five steps of Newton and Schulz, in bfloat16. The factor gives an update the size that one of
-AdamW has, so that both go at one rate (Liu et al., 2025). Embeddings, heads, vectors, and what has more than
-two dimensions (experts) are AdamW's.
+U Vᵀ is found by five steps of Newton and Schulz, in bfloat16 where the hardware multiplies in it and in
+float32 elsewhere, all matrices of one shape at once. (`torch.optim.Muon` does it in bfloat16 everywhere, matrix
+by matrix.) The factor gives an update the size that one of AdamW has, so that both go at one rate (Liu et
+al., 2025). Embeddings, heads, vectors, and what has more than two dimensions (experts) are AdamW's.
 """
 
-from collections.abc import Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, final
 
 import torch
@@ -16,8 +19,15 @@ from pydantic import Field
 
 from telos.config import Lax
 from telos.optim._base import Optimizer, fused
+from telos.processor import multiplies_bfloat16
 
-__all__ = ["Muon"]
+__all__ = ["Muon", "orthogonal"]
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of x, x³ and x⁵ in a step of Newton and Schulz: steep at 0, and near 1 after five steps."""
+STEPS = 5
+AT_ONCE = 2**24
+"""Numbers of one shape that are turned together: larger matrices gain nothing by it."""
 
 
 @final
@@ -42,12 +52,12 @@ class Muon(Optimizer):
             "eps": self.epsilon,
             "fused": fused(groups),
         }
-        muon: dict[str, Any] = {"lr": self.peak, "momentum": self.momentum, "adjust_lr_fn": "match_rms_adamw"}
+        muon: dict[str, Any] = {"lr": self.peak, "momentum": self.momentum}
         if not turned:
             return torch.optim.AdamW(rest, **adamw)
         if not rest:
-            return torch.optim.Muon(turned, **muon)
-        return _Both(torch.optim.Muon(turned, **muon), rest, adamw)
+            return _Turned(turned, muon)
+        return _Both(_Turned(turned, muon), rest, adamw)
 
 
 def _parted(groups: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -64,6 +74,66 @@ def _parted(groups: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], lis
         ]
         parts.append([group for group in found if group["params"]])
     return parts[0], parts[1]
+
+
+class _Turned(torch.optim.Optimizer):
+    """The matrices. State of each: `momentum_buffer`, a mean of its gradients, in its shape."""
+
+    def step(self, closure: Any = None) -> Any:
+        """One step of all that have a gradient."""
+        assert closure is None, "no optimizer here needs the loss again"
+        with torch.no_grad():
+            for group in self.param_groups:
+                moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+                if moved:
+                    self._move(moved, group)
+
+    def _move(self, moved: list[torch.Tensor], group: dict[str, Any]) -> None:
+        for parameter in moved:
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in moved if parameter.grad is not None]
+        means = [self.state[parameter]["momentum_buffer"] for parameter in moved]
+        torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, means, group["momentum"])
+        torch._foreach_mul_(moved, 1 - group["lr"] * group["weight_decay"])
+        for alike in _alike(ahead):
+            turned = orthogonal(torch.stack([ahead[n] for n in alike]))
+            size = 0.2 * math.sqrt(max(turned.shape[1:]))
+            torch._foreach_add_(
+                [moved[n] for n in alike], turned.to(means[0].dtype).unbind(), alpha=-group["lr"] * size
+            )
+
+
+def _alike(matrices: Sequence[torch.Tensor]) -> Iterator[list[int]]:
+    """Places of matrices of one shape, device and type: `AT_ONCE` numbers together, or a single matrix."""
+    found: dict[Any, list[int]] = defaultdict(list)
+    for place, matrix in enumerate(matrices):
+        found[matrix.shape, matrix.device, matrix.dtype].append(place)
+    for (shape, *_), places in found.items():
+        many = max(1, AT_ONCE // shape.numel())
+        yield from (places[n : n + many] for n in range(0, len(places), many))
+
+
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """Near U Vᵀ for each matrix U Σ Vᵀ: its singular values become 0.7 to 1.2, but for those near 0.
+
+    Args:
+        matrices: `[number, rows, columns]`, of floats.
+
+    Returns:
+        The same shape, in bfloat16 where the hardware multiplies in it, else in the type of `matrices`.
+    """
+    wide = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
+    if multiplies_bfloat16(matrices.device):
+        wide = wide.bfloat16()
+    wide = wide / torch.linalg.matrix_norm(wide, keepdim=True).clamp(min=1e-7)
+    first, third, fifth = COEFFICIENTS
+    for _ in range(STEPS):
+        gram = wide @ wide.mT
+        gram = torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth)
+        wide = torch.baddbmm(wide, gram, wide, beta=first)
+    return wide.mT if matrices.shape[1] > matrices.shape[2] else wide
 
 
 class _Both(torch.optim.AdamW):
