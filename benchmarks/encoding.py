@@ -79,13 +79,14 @@ def measure(text: Path, chosen: argparse.Namespace) -> dict[str, Any]:
 
 def _texts(path: Path, size: int, rounds: int) -> tuple[list[str], list[list[str]]]:
     """Documents to learn from, and others in as many parts as there are rounds."""
-    from telos.data.documents import Cleaner, Findings, Reader
+    from telos.data.cleaned import Cleaner
+    from telos.data.documents import Reader
     from telos.data.settings import DataSettings
 
     settings = DataSettings(path=path)
     cleaner, train, held = Cleaner(settings), [], []
     learned = encoded = 0
-    for read in Reader(settings, Findings()):
+    for read in Reader(settings):
         whole = cleaner.clean(read.document.text) or ""
         for begin in range(0, len(whole), 1 << 17):
             part = whole[begin : begin + (1 << 17)]

@@ -3,10 +3,10 @@
     m ← momentum · m + gradient,    U Σ Vᵀ = gradient + momentum · m
     W ← W − rate · (decay · W + 0.2 · √max(rows, columns) · U Vᵀ)
 
-U Vᵀ is found by five steps of Newton and Schulz, in bfloat16 where the hardware multiplies in it and in
-float32 elsewhere, all matrices of one shape at once. (`torch.optim.Muon` does it in bfloat16 everywhere, matrix
-by matrix.) The factor gives an update the size that one of AdamW has, so that both go at one rate (Liu et
-al., 2025). Embeddings, heads, vectors, and what has more than two dimensions (experts) are AdamW's.
+U Vᵀ is found by five steps of Newton and Schulz, in bfloat16 where the hardware multiplies in it and else in
+float32, all matrices of one shape at once. (`torch.optim.Muon` does it in bfloat16 everywhere, one by one.)
+The factor gives an update the size that one of AdamW has, so that both go at one rate (Liu et al., 2025).
+Embeddings, heads, vectors, and what has more than two dimensions (experts) are AdamW's.
 """
 
 import math
