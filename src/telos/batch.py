@@ -18,6 +18,7 @@ is many of them packed into rows in torch (matrices of B rows × T places).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -122,6 +123,15 @@ class Read(Protocol):
     def __getitem__(self, index: int) -> Piece: ...
 
 
+@lru_cache(maxsize=64)
+def _alone(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """0 … n − 1, n zeros and n times true, which many sides share: nobody can write into them."""
+    made = np.arange(n), np.zeros(n, np.int64), np.ones(n, np.bool_)
+    for each in made:
+        each.flags.writeable = False
+    return made
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
     """One sequence of an example: token ids and, for each place,
@@ -141,15 +151,13 @@ class Side:
     @staticmethod
     def of(ids: NDArray[np.integer], *, causal: bool) -> "Side":
         """A single document whose places see what came before them (`causal`) or everything."""
-        n = len(ids)
-        place = np.arange(n)
-        nothing = np.zeros(n, dtype=np.int64)
+        place, nothing, seen = _alone(len(ids))
         return Side(
             ids=ids.astype(np.int64),
             positions=place,
             segment=nothing,
             order=place if causal else nothing,
-            seen=np.ones(n, dtype=np.bool_),
+            seen=seen,
         )
 
 

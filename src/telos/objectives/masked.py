@@ -26,7 +26,6 @@ cut in two.
 A higher rate often teaches more (Wettig et al., 2023); `start` lets it begin elsewhere and move to `rate`.
 """
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple, final
 
@@ -194,6 +193,10 @@ class Masked(Objective):
             DataError: words are asked for, and the row does not say where they begin.
         """
         places = np.flatnonzero(free & ~special(tokenizer)[row.main.ids])
+        if self.unit == "token":
+            total = int(self.rate * len(places) + rng.random())
+            at = places[np.sort(rng.choice(len(places), size=total, replace=False))]
+            return Hidden(at, np.arange(total))
         unit = self._units(row, places)
         count = int(unit[-1]) + 1 if len(unit) else 0
         total = int(self.rate * count + rng.random())
@@ -224,8 +227,6 @@ class Masked(Objective):
 
     def _units(self, row: Example, places: Ids) -> Ids:
         """The number of the unit that each place belongs to. After a gap another word begins."""
-        if self.unit == "token":
-            return np.arange(len(places))
         if self._words not in row.columns:
             raise DataError(
                 f'objective.unit = "{self.unit}" needs the column {self._words}, and the text was prepared '
@@ -253,7 +254,15 @@ def asking(row: Example, ids: Ids, at: Ids, of: Ids) -> Example:
         seen=main.seen,
         types=main.types,
     )
-    return replace(row, main=read, asks=(*row.asks, ask))
+    return Example(
+        main=read,
+        source=row.source,
+        asks=(*row.asks, ask),
+        pattern=row.pattern,
+        unit=row.unit,
+        sample=row.sample,
+        columns=row.columns,
+    )
 
 
 @lru_cache(maxsize=4)
