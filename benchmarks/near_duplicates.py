@@ -94,26 +94,12 @@ def main() -> None:
         "load": machine.load(),
         **{name: measured(corpus, each, rounds, chosen.peers) for name, (corpus, each) in works.items()},
         **machine.described(),
-        "peers": versions(chosen.peers),
+        "peers": machine.versions_in(chosen.peers, *"datatrove", "datasketch", "spacy", "xxhash", "numpy"),
     }
     shown = json.dumps(result, indent=1, ensure_ascii=False)
     print(shown)
     if not chosen.quick:
         (HERE / "results" / f"near_duplicates-{date.today()}.json").write_text(shown + "\n", encoding="utf-8")
-
-
-def versions(peers: Path) -> dict[str, str]:
-    """Of the peers and what they stand on; empty without their interpreter."""
-    code = (
-        "import importlib.metadata as m, json; names = 'datatrove datasketch spacy xxhash numpy'.split();"
-        "print(json.dumps({name: m.version(name) for name in names}))"
-    )
-    try:
-        done = subprocess.run([str(peers), "-c", code], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
 
 
 def planted(texts: list[str], each: int) -> Corpus:

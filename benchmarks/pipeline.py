@@ -49,13 +49,14 @@ def main() -> None:
                 told = run(contestant, python, folder, folder / f"{contestant}-{number}")
                 runs[contestant].append(told)
                 print(f"{contestant}: {told}", file=sys.stderr, flush=True)
-    result = about(size, runs)
+    peers = machine.versions_in(given.peers, "datatrove", "spacy", "numpy", "tokenizers")
+    result = about(size, runs, peers)
     path = HERE / "results" / f"pipeline-{date.today()}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result["medians"], indent=1))
 
 
-def about(size: int, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def about(size: int, runs: dict[str, list[dict[str, Any]]], peers: dict[str, str]) -> dict[str, Any]:
     """Medians, and megabytes a second of processor time."""
     medians: dict[str, Any] = {}
     for contestant, told in runs.items():
@@ -63,7 +64,8 @@ def about(size: int, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         speeds = {f"{key}_mb_per_second": round(size / 1e6 / value, 2) for key, value in seconds.items()}
         medians[contestant] = {**seconds, **speeds, "kept": told[0]["kept"], "read": told[0]["read"]}
     ratio = medians["datatrove"]["prepare"] / medians["telos"]["prepare"]
-    machine_now = machine.described() | {"revision": machine.revision(), "date": str(date.today())}
+    machine_now = machine.described() | {"peers": peers, "revision": machine.revision()}
+    machine_now["date"] = str(date.today())
     return {"bytes": size, "medians": medians, "ratio": round(ratio, 2), "runs": runs, "machine": machine_now}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .driver_side import PEERS, Failed, python_of
 
-__all__ = ["described", "load", "revision"]
+__all__ = ["described", "load", "revision", "versions_in"]
 
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 OURS = ("torch", "numpy", "tokenizers", "telos-lm")
@@ -21,7 +21,7 @@ ASKED = (
 def described() -> dict[str, Any]:
     """Hardware and versions; no names of hosts, users or folders."""
     from telos.doctor import hardware
-    from telos.train.precision import processor_flags
+    from telos.processor import processor_flags
 
     flags = processor_flags()
     return {
@@ -41,6 +41,16 @@ def revision() -> str:
 def load() -> float:
     """Processes that wanted to run in the last minute, on average."""
     return round(os.getloadavg()[0], 2)
+
+
+def versions_in(python: Path, *names: str) -> dict[str, str]:
+    """Of packages as an interpreter has them; empty without the interpreter."""
+    try:
+        done = subprocess.run([str(python), "-c", ASKED], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    found: dict[str, str] = json.loads(done.stdout)
+    return {name: found[name] for name in names if name in found}
 
 
 def _git(folder: Path, *words: str) -> str:
