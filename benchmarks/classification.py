@@ -214,6 +214,8 @@ class Bench:
         """One run, and how it does on the test file."""
         started = time.perf_counter()
         run = fit(self.recipe(beginning, seed), self.root)
+        if run.outcome and run.outcome.reason == "signal":  # saved, to be gone on with: no result
+            raise SystemExit(run.outcome.exit_status)
         seconds = time.perf_counter() - started
         test = self.texts("test")
         known = {row[self.text_key].strip() for row in self.texts("path")}

@@ -66,6 +66,8 @@ def measure(task: str, seed: int, given: Given) -> dict[str, Any]:
     settings = [*overrides, *given.set, f"seed={seed}", f"name={name}"]
     begun, worked = time.monotonic(), time.process_time()
     run = fit(load_recipe(recipe, settings), given.root, display=display())
+    if run.outcome and run.outcome.reason == "signal":  # saved, to be gone on with: no result
+        raise SystemExit(run.outcome.exit_status)
     trained = {"seconds": time.monotonic() - begun, "processor_seconds": time.process_time() - worked}
     figures = {}
     for test, (sources, references) in tests.items():
