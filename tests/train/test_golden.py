@@ -24,7 +24,7 @@ from tests.train import tiny
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "first_steps.json"
 STEPS = 8
-CHANGES = (f"budget.steps={STEPS}", "compute.clip=0.3", "compute.micro_batch=3")
+CHANGES = ("schedule.kind=cosine", f"budget.steps={STEPS}", "compute.clip=0.3", "compute.micro_batch=3")
 
 
 @pytest.fixture(autouse=True)

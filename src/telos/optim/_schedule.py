@@ -2,8 +2,8 @@
 
     factor = warm-up(step) · course(progress)
 
-    cosine      final + (1 − final) · (1 + cos π·progress) / 2               (Loshchilov and Hutter, 2017)
     wsd         1, then straight down to final over the last `decay` share   (Hu et al., 2024)
+    cosine      final + (1 − final) · (1 + cos π·progress) / 2               (Loshchilov and Hutter, 2017)
     constant    1
 
 The warm-up is a factor and not a stretch of its own, because a budget in minutes does not say in advance at
@@ -24,8 +24,8 @@ __all__ = ["ScheduleSettings", "rate_at"]
 class ScheduleSettings(Settings):
     """How the learning rate goes, and whether what comes of it is averaged."""
 
-    kind: Literal["cosine", "wsd", "constant"] = "cosine"
-    """The course after the warm-up: a half cosine, level and then straight down, or level to the end."""
+    kind: Literal["wsd", "cosine", "constant"] = "wsd"
+    """The course after the warm-up: level and then straight down, a half cosine, or level to the end."""
     warmup: float = Field(0.05, ge=0)
     """Steps until the rate is full; below 1, the share of the budget."""
     final: float = Field(0.0, ge=0, le=1)
