@@ -45,6 +45,7 @@ from telos.data.sources._base import Chunk
 from telos.data.tokenised import Measured, TokenPlan, measured, tokenise_task, write_shards
 from telos.errors import ConfigError, DataError, explained
 from telos.json_files import read_object
+from telos.memory import give_back
 from telos.tokenizer import Tokenizer, TokenizerSettings, check_size, train_tokenizer
 
 __all__ = ["Prepared", "decided", "found", "key_of", "prepare"]
@@ -393,7 +394,8 @@ def _tokenise(work: Path, job: Job, decisions: Decisions, workers: int) -> tuple
 
 
 def _learn(work: Path, job: Job, decisions: Decisions, findings: Findings) -> tuple[Tokenizer, int]:
-    """The vocabulary, and how many bytes of the sample it was learned from. The sample is let go of."""
+    """The vocabulary, and how many bytes of the sample it was learned from. The sample is let go of, and the memory
+    that learning took."""
     job.report("learning the vocabulary", 0, None)
     folder = work / "vocabulary"
     if not folder.is_dir():
@@ -402,6 +404,7 @@ def _learn(work: Path, job: Job, decisions: Decisions, findings: Findings) -> tu
             train_tokenizer(job.settings, iter(used), job.specials).save(building / "tokenizer.json")
             (building / "bytes.json").write_text(json.dumps(used.bytes))
     decisions.sample.clear()
+    give_back()
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     _note_size(job, tokenizer, findings)
     return tokenizer, int(json.loads((folder / "bytes.json").read_text()))
