@@ -40,8 +40,8 @@ def whole_memory(device: torch.device, *, swap: bool = True) -> int:
 
 
 def give_back() -> None:
-    """Let the system have what was freed: glibc keeps for this process what lies below something in use, which
-    after learning a vocabulary is hundreds of megabytes. Other C libraries need no asking."""
+    """Let the system have what was freed: glibc keeps for this process what lies below something in use,
+    which after learning a vocabulary is hundreds of megabytes. Other C libraries need no asking."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # not glibc
             ctypes.CDLL(None).malloc_trim(0)

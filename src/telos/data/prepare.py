@@ -394,8 +394,8 @@ def _tokenise(work: Path, job: Job, decisions: Decisions, workers: int) -> tuple
 
 
 def _learn(work: Path, job: Job, decisions: Decisions, findings: Findings) -> tuple[Tokenizer, int]:
-    """The vocabulary, and how many bytes of the sample it was learned from. The sample is let go of, and the memory
-    that learning took."""
+    """The vocabulary, and how many bytes of the sample it was learned from. The sample is let go of, and what
+    memory learning took."""
     job.report("learning the vocabulary", 0, None)
     folder = work / "vocabulary"
     if not folder.is_dir():
