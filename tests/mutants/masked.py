@@ -89,10 +89,10 @@ def words_are_known_by_the_marks_of_wordpiece(monkeypatch: pytest.MonkeyPatch) -
 def each_worker_hides_by_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
-    from telos.data import loader
+    from telos.data import layout
 
-    right = loader.sample_rng
-    monkeypatch.setattr(loader, "sample_rng", lambda seed, *place: right(seed + os.getpid(), *place))
+    right = layout.sample_rng
+    monkeypatch.setattr(layout, "sample_rng", lambda seed, *place: right(seed + os.getpid(), *place))
 
 
 @mutant(kills=f"{MASKED}test_words_are_never_guessed", trap=10)
