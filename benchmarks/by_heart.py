@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from harness.whole import whole
 
 from telos.config import read
 from telos.doctor import hardware
@@ -116,7 +117,7 @@ def learn(task: Task, root: Path, steps: int, teacher: str = "") -> dict[str, An
         "generate": {"length": 1},
     }
     start = time.perf_counter()
-    run = fit(read(Recipe, table), root, device="cpu")
+    run = whole(fit(read(Recipe, table), root, device="cpu"))
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text("utf-8").splitlines()]
     losses = [line["loss"] for line in lines if math.isfinite(line.get("loss", math.nan))]
     return {

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from harness.whole import whole
 
 from telos import __version__
 from telos.config import override, read
@@ -166,7 +167,7 @@ class Bench:
             },
             "generate": {"length": 8},
         }
-        return fit(read(Recipe, table), self.root)
+        return whole(fit(read(Recipe, table), self.root))
 
     # ---- cells
 
@@ -213,9 +214,7 @@ class Bench:
     def cell(self, beginning: str, seed: int) -> dict[str, Any]:
         """One run, and how it does on the test file."""
         started = time.perf_counter()
-        run = fit(self.recipe(beginning, seed), self.root)
-        if run.outcome and run.outcome.reason == "signal":  # saved, to be gone on with: no result
-            raise SystemExit(run.outcome.exit_status)
+        run = whole(fit(self.recipe(beginning, seed), self.root))
         seconds = time.perf_counter() - started
         test = self.texts("test")
         known = {row[self.text_key].strip() for row in self.texts("path")}

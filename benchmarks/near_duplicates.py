@@ -94,7 +94,7 @@ def main() -> None:
         "load": machine.load(),
         **{name: measured(corpus, each, rounds, chosen.peers) for name, (corpus, each) in works.items()},
         **machine.described(),
-        "peers": machine.versions_in(chosen.peers, *"datatrove", "datasketch", "spacy", "xxhash", "numpy"),
+        "peers": machine.versions_in(chosen.peers, "datatrove", "datasketch", "spacy", "xxhash", "numpy"),
     }
     shown = json.dumps(result, indent=1, ensure_ascii=False)
     print(shown)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from harness.whole import whole
 
 from telos import __version__
 from telos.doctor import choose_device, hardware
@@ -91,7 +92,7 @@ def main() -> None:
             for text, kind in (("part", "plain"), ("part", "dropout"), ("new", "plain")):
                 name = f"{text}-{kind}-{epochs}-{seed}"
                 budget = [f"train.budget={{tokens={tokens * epochs}}}", f"seed={seed}"]
-                run = fit(recipe_of(files, text, name, [*own, *budget, *KINDS[kind]]), given.runs)
+                run = whole(fit(recipe_of(files, text, name, [*own, *budget, *KINDS[kind]]), given.runs))
                 parameters = run.figures()["machine"]["parameters"]
                 cells.append(
                     {"text": text, "kind": kind, "epochs": epochs, "seed": seed, **figures(run.folder)}

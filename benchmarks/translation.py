@@ -25,6 +25,7 @@ from typing import Any
 
 from harness import machine
 from harness.corpus import data_folder
+from harness.whole import whole
 
 HERE = Path(__file__).resolve().parent
 TASKS = ("multi30k-de-en", "multi30k-en-de", "tatoeba-zh-en", "tatoeba-en-zh")
@@ -65,9 +66,7 @@ def measure(task: str, seed: int, given: Given) -> dict[str, Any]:
     name = f"{task}{given.label and '-' + given.label}-{seed}"
     settings = [*overrides, *given.set, f"seed={seed}", f"name={name}"]
     begun, worked = time.monotonic(), time.process_time()
-    run = fit(load_recipe(recipe, settings), given.root, display=display())
-    if run.outcome and run.outcome.reason == "signal":  # saved, to be gone on with: no result
-        raise SystemExit(run.outcome.exit_status)
+    run = whole(fit(load_recipe(recipe, settings), given.root, display=display()))
     trained = {"seconds": time.monotonic() - begun, "processor_seconds": time.process_time() - worked}
     figures = {}
     for test, (sources, references) in tests.items():

@@ -13,6 +13,16 @@ __all__ = ["described", "load", "revision", "versions_in"]
 
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 OURS = ("torch", "numpy", "tokenizers", "telos-lm")
+TRAINERS = (
+    "accelerate",
+    "keras",
+    "keras-hub",
+    "lightning",
+    "litgpt",
+    "torch",
+    "transformers",
+    "x-transformers",
+)
 ASKED = (
     "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
 )
@@ -68,24 +78,11 @@ def _version(name: str) -> str:
 def _peers() -> dict[str, Any]:
     """Versions in the peers' environment, and what could not be installed there."""
     try:
-        asked = subprocess.run(
-            [str(python_of("peers")), "-c", ASKED], capture_output=True, text=True, check=False
-        )
+        python = python_of("peers")
     except Failed as why:
         return {"missing": str(why)}
-    wanted = {
-        "torch",
-        "transformers",
-        "accelerate",
-        "litgpt",
-        "x-transformers",
-        "keras",
-        "keras-hub",
-        "lightning",
-    }
-    everything: dict[str, str] = json.loads(asked.stdout or "{}")
     failed = PEERS / "failed.json"
     return {
-        "versions": {name: each for name, each in sorted(everything.items()) if name in wanted},
+        "versions": versions_in(python, *TRAINERS),
         "failed": json.loads(failed.read_text("utf-8")) if failed.is_file() else {},
     }

@@ -1,5 +1,6 @@
 """What a processor can multiply in."""
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -14,10 +15,13 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool({"amx_bf16", "avx512_bf16"} & processor_flags())
 
 
-def processor_flags() -> set[str]:
-    """The processor's features as Linux names them; none where they cannot be read."""
+@cache
+def processor_flags() -> frozenset[str]:
+    """The processor's features as Linux names them; none where they cannot be read. Read once: with
+    many cores that takes milliseconds."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return set()
-    return set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+        return frozenset()
+    flags = (line.partition(":")[2].split() for line in lines if line.startswith("flags"))
+    return frozenset(next(flags, []))

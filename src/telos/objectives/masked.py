@@ -26,6 +26,7 @@ cut in two.
 A higher rate often teaches more (Wettig et al., 2023); `start` lets it begin elsewhere and move to `rate`.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple, final
 
@@ -254,15 +255,7 @@ def asking(row: Example, ids: Ids, at: Ids, of: Ids) -> Example:
         seen=main.seen,
         types=main.types,
     )
-    return Example(
-        main=read,
-        source=row.source,
-        asks=(*row.asks, ask),
-        pattern=row.pattern,
-        unit=row.unit,
-        sample=row.sample,
-        columns=row.columns,
-    )
+    return replace(row, main=read, asks=(*row.asks, ask))
 
 
 @lru_cache(maxsize=4)
