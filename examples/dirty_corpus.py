@@ -117,4 +117,6 @@ def text(draw: random.Random, language: str, sentences: int = 8) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))

@@ -21,4 +21,6 @@ def main(text: Path, *settings: str) -> telos.Run:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     main(Path(sys.argv[1]), *sys.argv[2:])
