@@ -111,12 +111,10 @@ def text(draw: random.Random, language: str, sentences: int = 8) -> str:
     blank, end = ("", "。") if language == "zh" else (" ", ".")
     said = []
     for _ in range(sentences):
-        kinds = [small, how, who, does, small, how, what, small, who]
-        said.append(blank.join(draw.choice(kind) for kind in kinds[: draw.randrange(6, 10)]) + end)
+        kinds = [small, how, who, does, small, how, what, small, who][: draw.randrange(6, 10)]
+        said.append(blank.join(map(draw.choice, kinds)) + end)
     return blank.join(said)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))
+    sys.exit(__doc__) if len(sys.argv) < 2 else main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))
