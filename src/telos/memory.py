@@ -1,4 +1,5 @@
-"""How much memory there is: on a GPU, or of this process's main memory, within all limits that it has."""
+"""How much memory there is: on a GPU, or of this process's main memory, within all limits that it has; what
+is done so that the system has it back, and so that tensors lie in it well."""
 
 import contextlib
 import ctypes
@@ -8,9 +9,15 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["free_memory", "give_back", "said", "whole_memory"]
+from telos import switches
+
+__all__ = ["free_memory", "give_back", "large_pages", "said", "whole_memory"]
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+TRIM_THRESHOLD, MMAP_MAX = -1, -4
+"""Numbers of glibc's `mallopt`."""
+HUGEPAGE = 14
+"""Of `madvise`."""
 
 
 def free_memory(device: torch.device) -> int:
@@ -45,6 +52,41 @@ def give_back() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # not glibc
             ctypes.CDLL(None).malloc_trim(0)
+
+
+def large_pages() -> bool:
+    """Have large tensors side by side in pages of 2 MiB, and keep what is freed for the next ones; whether.
+
+    A step makes and frees thousands of them. By itself glibc maps large ones anew each time, in pages of
+    4 KiB: the system has to clear and find each page. Here the heap grows once, by addresses and not yet by
+    memory, and the system is asked for large pages in it; resident memory stays what it was. For Linux with
+    glibc and without a limit of addresses; elsewhere, and with `TELOS_WITHOUT=pages`, nothing happens.
+    """
+    if sys.platform != "linux" or not switches.on("pages") or any(_addresses()):
+        return False
+    size = free_memory(torch.device("cpu")) // 4
+    try:
+        glibc = ctypes.CDLL(None)
+        glibc.malloc.restype = ctypes.c_void_p
+        if not (glibc.mallopt(TRIM_THRESHOLD, -1) and glibc.mallopt(MMAP_MAX, 0)):
+            return False
+        glibc.free(ctypes.c_void_p(glibc.malloc(ctypes.c_size_t(size))))
+        asked = [_in_large_pages(glibc, *heap) for heap in _heaps()]
+        return all(asked)
+    except (OSError, AttributeError):  # not glibc
+        return False
+
+
+def _in_large_pages(glibc: ctypes.CDLL, start: int, end: int) -> bool:
+    return not glibc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), HUGEPAGE)
+
+
+def _heaps() -> Iterator[tuple[int, int]]:
+    """Where the heap that grows at its end begins and ends, in pieces that the system treats alike."""
+    for line in _lines(PROC / "self/maps"):
+        if line.endswith("[heap]"):
+            start, _, end = line.split()[0].partition("-")
+            yield int(start, 16), int(end, 16)
 
 
 def said(size: float) -> str:

@@ -35,6 +35,7 @@ from telos.folder import (
     write_json,
     write_text,
 )
+from telos.memory import large_pages
 from telos.models._base import Model, Network, Sizes
 from telos.models._initial import initialise
 from telos.models._vectors import start_from_vectors
@@ -155,6 +156,8 @@ def _train(
     folder: Path, recipe: Recipe, prepared: Prepared, device: torch.device, display: Display
 ) -> Outcome:
     tokenizer, objective, settings = prepared.tokenizer, recipe.objective, recipe.train
+    if device.type == "cpu":
+        large_pages()
     corpus = Corpus(prepared.shards("train"), objective.cut(settings.window), tokenizer)
     gives = recipe.model.gives
     sizes = sizes_of(recipe, tokenizer)

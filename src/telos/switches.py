@@ -17,6 +17,7 @@ NAMES: dict[str, str] = {
     "dropout": "dropout on a CPU by draws of our own, four to one of PyTorch's",
     "encoding": "text to ids by fastokens or by tables, where the ids are those of `tokenizers`",
     "norms": "root mean square norms on a CPU by our own passes, forward and backward",
+    "pages": "large tensors in large pages of memory that is kept, on Linux",
     "parts": "attention on a CPU by documents, and by what is near, in place of a mask over whole rows",
     "recurrent": "GRU layers on a CPU by our own passes, forward and backward, in place of PyTorch's",
 }
