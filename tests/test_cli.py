@@ -224,7 +224,8 @@ def test_fast_ways_are_turned_off_by_name(telos: Telos, monkeypatch: pytest.Monk
     done = telos("recipes")
     assert (
         done.status == 2
-        and "there is no 'recurent' to turn off, only dropout, encoding, norms, parts, recurrent" in done.err
+        and "there is no 'recurent' to turn off, only dropout, encoding, norms, pages, parts, recurrent"
+        in done.err
     )
 
 

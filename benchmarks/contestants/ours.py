@@ -21,6 +21,7 @@ from harness.worker_side import Held, Session, Spec
 from torch import Tensor
 
 from telos import run as telos_run
+from telos import switches
 from telos.batch import Rows
 from telos.data.shards import Shards
 from telos.evaluate.likelihood import score
@@ -41,6 +42,7 @@ UNENDING = (
 
 def run(spec: Spec, session: Session) -> None:
     """Train until the process is ended."""
+    switches.turn_off(spec.settings.get("without", ""))
     recipe = described(spec)
     shutil.rmtree(Path(spec.corpus["root"]) / recipe.name, ignore_errors=True)
     with patch.object(telos_run, "Trainer", _watched(session, recipe)):

@@ -98,8 +98,13 @@ def _loop(name: str, model: str, *, compiled: bool) -> Entrant:
     return Entrant(name=name, family="decoders", environment=environment, settings=settings)
 
 
-def _ours(*more: str, name: str = "ours") -> Entrant:
-    return Entrant(name=name, family="ours", settings={"overrides": list(more)})
+def _ours(*more: str, name: str = "ours", without: str = "") -> Entrant:
+    settings = {"overrides": list(more)} | ({"without": without} if without else {})
+    return Entrant(name=name, family="ours", settings=settings)
+
+
+SMALL_PAGES = _ours(name="ours-small-pages", without="pages")
+"""Ours with memory as the C library has it by itself."""
 
 
 def _words(cell: str, tied: bool = False) -> tuple[Entrant, ...]:
@@ -108,6 +113,7 @@ def _words(cell: str, tied: bool = False) -> tuple[Entrant, ...]:
     return (
         _ours(),
         _ours("train.compute.precision=float32", name="ours-float32"),
+        SMALL_PAGES,
         Entrant(name=f"nn-{cell}-float32", family="words", settings=of | {"bfloat16": False}),
         Entrant(name=f"nn-{cell}-bfloat16", family="words", settings=of | {"bfloat16": True}),
     )
@@ -146,6 +152,7 @@ GPT = Work(
             environment="peers",
             settings={"policy": "mixed_bfloat16"},
         ),
+        SMALL_PAGES,
         RATE,
     ),
     targets=(
@@ -182,7 +189,7 @@ MASKED = Work(
         "train.compute.micro_batch=0",
         "train.batch=8",
     ),
-    entrants=(_ours(), *_trainers("bert", 0.1)),
+    entrants=(_ours(), SMALL_PAGES, *_trainers("bert", 0.1)),
     targets=(
         Target(measure="times", limit=4.0, against=("transformers",), says="Transformers as it comes"),
         Target(measure="times", limit=1.7, against=BEST_TRAINERS, says="Transformers at its best"),
@@ -267,7 +274,7 @@ SPANS = Work(
         "tokenizer.size={vocabulary}",
         "tokenizer.kind=bpe",
     ),
-    entrants=(_ours(), *_trainers("t5", 0.1)),
+    entrants=(_ours(), SMALL_PAGES, *_trainers("t5", 0.1)),
     targets=(Target(measure="times", limit=3.0, against=("transformers",), says="Transformers as it comes"),),
     batch=4,
     batches=(2, 4, 8, 16),
