@@ -109,12 +109,12 @@ def text(draw: random.Random, language: str, sentences: int = 8) -> str:
     """Sentences of a language that nobody has written, and no two alike."""
     who, does, how, what, small = (part.split() for part in WORDS[language].split(";"))
     blank, end = ("", "。") if language == "zh" else (" ", ".")
-    said = []
-    for _ in range(sentences):
-        kinds = [small, how, who, does, small, how, what, small, who][: draw.randrange(6, 10)]
-        said.append(blank.join(map(draw.choice, kinds)) + end)
-    return blank.join(said)
+    kinds = [small, how, who, does, small, how, what, small, who]
+    said = (map(draw.choice, kinds[: draw.randrange(6, 10)]) for _ in range(sentences))
+    return blank.join(blank.join(words) + end for words in said)
 
 
 if __name__ == "__main__":
-    sys.exit(__doc__) if len(sys.argv) < 2 else main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))

@@ -62,7 +62,7 @@ def large_pages() -> bool:
     memory, and the system is asked for large pages in it; resident memory stays what it was. For Linux with
     glibc and without a limit of addresses; elsewhere, and with `TELOS_WITHOUT=pages`, nothing happens.
     """
-    if sys.platform != "linux" or not switches.on("pages") or any(_addresses()):
+    if sys.platform != "linux" or not switches.on("pages") or list(_addresses()):
         return False
     size = free_memory(torch.device("cpu")) // 4
     try:
