@@ -201,14 +201,12 @@ class _Gradient:
     float32."""
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequence[bool]) -> None:
-        def zeros(like: Tensor | None, want: bool) -> Tensor | None:
-            kind = _at_least_float(hidden.dtype)
-            return (
-                torch.zeros(like.shape, dtype=kind, device=like.device) if like is not None and want else None
-            )
-
+        kind = _at_least_float(hidden.dtype)
         self.hidden = torch.empty_like(hidden) if wanted[0] else None
-        self.weight, self.bias = zeros(weight, wanted[1]), zeros(bias, wanted[2])
+        self.weight = weight.new_empty(weight.shape, dtype=kind) if wanted[1] else None
+        self.bias = bias.new_zeros(bias.shape, dtype=kind) if bias is not None and wanted[2] else None
+        if self.weight is not None and not len(hidden):
+            self.weight.zero_()
 
     def tensors(self) -> list[Tensor]:
         return [t for t in (self.hidden, self.weight, self.bias) if t is not None]
@@ -229,7 +227,8 @@ class _Gradient:
             return
         weighed = (count * hidden).to(hidden.dtype)
         for classes in _blocks(len(weight), max(1, BLOCK // weight.shape[1])):
-            self.weight[classes] += slope[:, classes].T @ weighed
+            part, more = self.weight[classes], slope[:, classes].T @ weighed
+            part.add_(more) if rows.start else part.copy_(more)
 
 
 def _walk(

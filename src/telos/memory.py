@@ -59,8 +59,8 @@ def large_pages() -> bool:
 
     A step makes and frees thousands of them. By itself glibc maps large ones anew each time, in pages of
     4 KiB: the system has to clear and find each page. Here the heap grows once, by addresses and not yet by
-    memory, and the system is asked for large pages in it; nothing is resident before it is used. For Linux with
-    glibc and without a limit of addresses; elsewhere, and with `TELOS_WITHOUT=pages`, nothing happens.
+    memory, and the system is asked for large pages in it; nothing is resident before it is used. For Linux
+    with glibc and without a limit of addresses; elsewhere, and with `TELOS_WITHOUT=pages`, nothing happens.
     """
     if sys.platform != "linux" or not switches.on("pages") or list(_addresses()):
         return False

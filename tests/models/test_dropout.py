@@ -6,8 +6,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from telos import switches
-from telos.models._attention import attention
-from telos.models._dropout import drawn, dropout
+from telos.models import _attention
+from telos.models._attention import added, attention
+from telos.models._dropout import PIECE, drawn, dropout, relu_dropout
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
@@ -56,6 +57,35 @@ def test_gradients_go_where_the_numbers_went() -> None:
     assert 0 < int((x.grad == 0).sum()) < x.numel()
 
 
+def test_a_large_tensor_is_drawn_in_parts_that_differ_by_as_many_threads_as_there_are() -> None:
+    """What is drawn is of the seed alone, and no thread draws what another does."""
+    x, before = torch.empty(3, PIECE - 5), torch.get_num_threads()
+    found = []
+    for threads in (1, 2, 3):
+        torch.manual_seed(4)
+        torch.set_num_threads(threads)
+        found.append(drawn(x, 0.5).places.flatten())
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    first, second = found[0][:PIECE].bool(), found[0][PIECE : 2 * PIECE].bool()
+    assert (first == second).double().mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_dropout_behind_a_relu_is_the_one_after_the_other(kind: torch.dtype) -> None:
+    """Values and gradients, to the bit, by the same draws."""
+    above, found = torch.randn(31, 17).to(kind), []
+    for way in (relu_dropout, lambda x, share: dropout(functional.relu(x), share)):
+        x = torch.linspace(-3, 3, 31 * 17).view(31, 17).to(kind).requires_grad_()
+        torch.manual_seed(2)
+        out = way(x, 0.3)
+        out.backward(above)
+        found.append((out.detach(), x.grad))
+    assert all(torch.equal(*both) for both in zip(*found, strict=True))
+    x = torch.randn(3, 4)
+    assert torch.equal(relu_dropout(x, 0.5, training=False), x.relu())
+
+
 def test_nothing_is_dropped_at_rest() -> None:
     x = torch.randn(3, 4)
     assert dropout(x, 0.5, training=False) is x and dropout(x, 0.0) is x
@@ -85,8 +115,13 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, s
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 @pytest.mark.parametrize("sight", ["causal", "mask", "bias", "all"])
-def test_attention_with_dropout_is_the_formula(sight: str, kind: torch.dtype) -> None:
-    """Values and gradients; the probabilities that are dropped are so in both directions."""
+@pytest.mark.parametrize("compiled", [False, True])
+def test_attention_with_dropout_is_the_formula(
+    sight: str, kind: torch.dtype, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and gradients; the probabilities that are dropped are so in both directions. Compiled code has
+    a backward pass of its own, which is gone through here as it is written."""
+    monkeypatch.setattr(_attention.compiler, "is_compiling", lambda: compiled)
     draw = torch.Generator().manual_seed(5)
     parts = [torch.randn(2, 3, 9, 8, generator=draw, dtype=kind).requires_grad_() for _ in range(3)]
     mask = None
@@ -101,7 +136,8 @@ def test_attention_with_dropout_is_the_formula(sight: str, kind: torch.dtype) ->
     for way in ("ours", "plain"):
         torch.manual_seed(11)
         if way == "ours":
-            out = attention(*parts, mask, causal=sight == "causal", dropout=0.3)
+            put = added(mask, kind) if mask is not None and mask.dtype == torch.bool and compiled else mask
+            out = attention(*parts, put, causal=sight == "causal", dropout=0.3)
         else:
             out = _plain(*parts, mask, sight == "causal", 0.3)
         found.append([out.detach(), *torch.autograd.grad(out, leaves, up)])

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -124,6 +125,22 @@ def test_buckets_are_those_of_the_formula(buckets: int, furthest: int) -> None:
             assert both[looks, seen] == near[abs(ahead)] + (side if ahead > 0 else 0)
             assert back[looks, seen] == far[max(0, -ahead)]
     assert int(both.max()) == buckets - 1 and int(back.max()) == buckets - 1
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32])
+def test_the_biases_gradient_is_that_of_an_embedding(kind: torch.dtype) -> None:
+    """Rows with positions of their own, several pairs in a bucket; 2000 in bfloat16 are added up exactly."""
+    bucket = torch.randint(5, (3, 4, 6), generator=torch.Generator().manual_seed(0))
+    above = torch.randn(3, 2, 4, 6, generator=torch.Generator().manual_seed(1), dtype=kind)
+    table = torch.randn(5, 2, generator=torch.Generator().manual_seed(2), dtype=kind).requires_grad_()
+    said = functional.embedding(bucket, table).permute(0, 3, 1, 2)
+    found = _relative._looked_up(table, bucket, kind)
+    assert torch.equal(found, said)
+    (true,), (ours,) = (torch.autograd.grad(out, table, above) for out in (said, found))
+    torch.testing.assert_close(ours, true)
+    half = _relative._looked_up(table, torch.zeros(1, 50, 40, dtype=torch.int64), torch.bfloat16)
+    half.sum().backward()
+    assert table.grad is not None and table.grad[0].tolist() == [2000, 2000]
 
 
 def test_the_buckets_of_the_published_models() -> None:

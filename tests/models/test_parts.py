@@ -197,9 +197,9 @@ def test_a_segment_that_goes_on_after_another_is_left_to_the_mask() -> None:
 @pytest.mark.usefixtures("small_pieces")
 def test_only_processors_read_rows_and_it_can_be_turned_off() -> None:
     rows = laid([[9, 15]], "causal")
-    assert sight(rows, None).parts is not None
+    assert sight(rows, None, torch.float32).parts is not None
     with switches.without("parts"):
-        plain = sight(rows, None)
+        plain = sight(rows, None, torch.float32)
     assert plain.parts is None and plain.mask is not None
     elsewhere = {name: getattr(rows, name).to("meta") for name in ("positions", "segment", "order", "seen")}
     assert cut(replace(rows, **elsewhere)) is None
@@ -211,7 +211,7 @@ def test_with_a_cache_there_are_no_parts() -> None:
     rows = laid([[9, 15]], "causal")
     old, new = part(rows, 0, 12), part(rows, 12, 24)
     past = Cache((), old.segment, old.order, old.seen, old.positions)
-    found = sight(new, past, 3)
+    found = sight(new, past, torch.float32, 3)
     assert found.parts is None and found.mask is not None and found.mask.shape == (1, 1, 12, 24)
 
 
@@ -274,7 +274,7 @@ def test_documents_cost_in_one_row_what_they_cost_alone(name: str) -> None:
     network = built(name).double().eval()
     alone = [drawn(9), drawn(5), drawn(1), drawn(8)]
     row = rows_of(alone, order=order, pattern=order)
-    assert sight(row, None).parts is not None
+    assert sight(row, None, torch.float64).parts is not None
     with torch.no_grad():
         together = hidden_of(network, row)[0]
         with switches.without("parts"):

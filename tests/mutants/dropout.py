@@ -28,7 +28,7 @@ def _drawn(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
 
 @mutant(kills=f"{TESTS}a_share_is_dropped_and_the_rest_made_larger[0.1-kind0]")
 def the_share_is_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    _drawn(monkeypatch, lambda places, scale: (~places, scale))
+    _drawn(monkeypatch, lambda places, scale: (1 - places, scale))
 
 
 @mutant(kills=f"{TESTS}a_share_is_dropped_and_the_rest_made_larger[0.5-kind0]")
@@ -68,7 +68,7 @@ def gradients_go_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_dropout, "_apply", Wrong.apply)
 
 
-@mutant(kills=f"{TESTS}attention_with_dropout_is_the_formula[causal-kind1]")
+@mutant(kills=f"{TESTS}attention_with_dropout_is_the_formula[False-causal-kind1]")
 def attention_learns_as_if_all_probabilities_were_used(monkeypatch: pytest.MonkeyPatch) -> None:
     from telos.models import _attention
 
@@ -101,3 +101,43 @@ def it_drops_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "tests.models.test_dropout.dropout", lambda x, share, training=True: right(x, share, True)
     )
+
+
+@mutant(kills=f"{TESTS}a_large_tensor_is_drawn_in_parts_that_differ_by_as_many_threads_as_there_are")
+def all_parts_of_a_tensor_have_one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    right = np.random.SFC64
+    monkeypatch.setattr(np.random, "SFC64", lambda seeds: right(seeds[0]))
+
+
+@mutant(kills=f"{TESTS}dropout_behind_a_relu_is_the_one_after_the_other[kind0]")
+def what_a_relu_lets_through_learns_unscaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.models import _dropout
+
+    class Wrong(_dropout._ReluDropout):
+        @staticmethod
+        def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+            return upstream * ctx.saved_tensors[0].sign(), None
+
+    monkeypatch.setattr(_dropout, "_apply_to_relu", Wrong.apply)
+
+
+@mutant(kills=f"{TESTS}attention_with_dropout_is_the_formula[True-mask-kind1]")
+def compiled_attention_learns_without_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.models import _attention
+
+    class Wrong(_attention._Kept):
+        @staticmethod
+        def backward(ctx: Any, upstream: Tensor) -> Any:
+            ctx.saved_tensors[-1].zero_()
+            return _attention._Kept.backward(ctx, upstream)
+
+    monkeypatch.setattr(_attention, "_kept", Wrong.apply)
+
+
+@mutant(kills=f"{TESTS}attention_with_dropout_is_the_formula[True-mask-kind1]")
+def what_is_added_is_the_other_way_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.models._attention import added
+
+    monkeypatch.setattr("tests.models.test_dropout.added", lambda seen, kind: added(~seen, kind))

@@ -32,9 +32,9 @@ def nearness_is_all_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     right = _transformer.sight
 
-    def wrong(main: Any, past: Any, reach: int = 0) -> Any:
+    def wrong(main: Any, past: Any, kind: Any, reach: int = 0) -> Any:
         near = _transformer.near(main.positions, main.positions, reach)
-        return _transformer.Sight(near) if reach else right(main, past)
+        return _transformer.Sight(_transformer.added(near, kind)) if reach else right(main, past, kind)
 
     monkeypatch.setattr(_transformer, "sight", wrong)
 
@@ -173,11 +173,11 @@ def padding_sees_nothing_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def blind(main: Any, *rest: Any) -> Any:
         mask = right(replace(main, packed=True), *rest).mask
-        return _transformer.Sight(mask & (main.segment >= 0)[:, None, :, None])
+        return _transformer.Sight(mask.masked_fill((main.segment < 0)[:, None, :, None], -torch.inf))
 
     def textbook(query: Any, key: Any, value: Any, attn_mask: Any = None, **named: Any) -> Any:
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-        return scores.masked_fill(~attn_mask, -torch.inf).softmax(-1) @ value
+        return (scores + attn_mask).softmax(-1) @ value
 
     monkeypatch.setattr(_transformer, "sight", blind)
     monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", textbook)

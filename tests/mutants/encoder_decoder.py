@@ -282,3 +282,17 @@ def sources_are_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
         return right(tally, network, replace(batch, source=None), state)
 
     monkeypatch.setattr(likelihood, "_add", wrong)
+
+
+@mutant(kills=f"{MODEL}::test_the_biases_gradient_is_that_of_an_embedding[kind0]")
+def the_last_rows_pairs_alone_move_the_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.models import _relative
+
+    class Wrong(_relative._LookUp):
+        @staticmethod
+        def backward(ctx: Any, upstream: torch.Tensor) -> Any:
+            upstream = upstream.clone()
+            upstream[:-1] = 0
+            return _relative._LookUp.backward(ctx, upstream)
+
+    monkeypatch.setattr(_relative, "_looked_up", Wrong.apply)

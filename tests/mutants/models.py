@@ -142,13 +142,13 @@ def padding_sees_nothing_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
     right = _transformer.sight
 
-    def blind(main: Any, past: Any) -> Any:
-        mask = right(replace(main, packed=True), past).mask
-        return _transformer.Sight(mask & (main.segment >= 0)[:, None, :, None])
+    def blind(main: Any, *rest: Any) -> Any:
+        mask = right(replace(main, packed=True), *rest).mask
+        return _transformer.Sight(mask.masked_fill((main.segment < 0)[:, None, :, None], -torch.inf))
 
     def textbook(query: Any, key: Any, value: Any, attn_mask: Any = None, **named: Any) -> Any:
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-        return scores.masked_fill(~attn_mask, -torch.inf).softmax(-1) @ value
+        return (scores + attn_mask).softmax(-1) @ value
 
     monkeypatch.setattr(_transformer, "sight", blind)
     monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", textbook)

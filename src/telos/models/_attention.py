@@ -9,18 +9,27 @@ from the forward pass and the backward pass is four products. The softmax is in 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, compiler
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from telos.models._dropout import Kept, drawn, draws_here
 
-__all__ = ["attention"]
+__all__ = ["added", "attention"]
 
 LONGEST = 512
 """Keys of a row for which probabilities are kept; with more the kernel is faster."""
 MOST = 1 << 25
 """Probabilities of a layer that are kept: 64 MiB."""
+
+
+def added(seen: Tensor, kind: torch.dtype) -> Tensor:
+    """What is added to logits so that only what is seen counts: 0 where `seen`, else −∞; the same shape.
+
+    Numbers in the type of the queries are made once for all layers and heads, each of which would take
+    booleans one by one.
+    """
+    return torch.zeros(seen.shape, dtype=kind, device=seen.device).masked_fill_(~seen, -torch.inf)
 
 
 def attention(
@@ -38,7 +47,8 @@ def attention(
     Args:
         queries: (B, heads, queries, width); keys and values (B, key heads, keys, width), each key head shared
             by heads / key heads of the queries.
-        mask: true where a place is seen, or a number to add to its logit; (B, 1 or heads, queries, keys).
+        mask: a number to add to a place's logit in the type of the queries, as of `added`, or true where it
+            is seen; (B, 1 or heads, queries, keys).
         causal: places see themselves and those before them, in place of a mask.
         dropout: share of the probabilities that are zeroed.
         scale: 1 / √width if none is given.
@@ -87,29 +97,34 @@ class _Kept(torch.autograd.Function):
         logits = queries @ keys.transpose(2, 3)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if causal:
-            mask = torch.ones(logits.shape[2:], dtype=torch.bool).tril()
-        if mask is not None and mask.dtype == torch.bool:
-            logits = logits.masked_fill_(~mask, -torch.inf)
+            logits += torch.full(logits.shape[2:], -torch.inf, dtype=logits.dtype).triu_(1)
         elif mask is not None:
-            logits += mask
+            logits += added(mask, logits.dtype) if mask.dtype == torch.bool else mask
         said = torch.softmax(logits, 3).to(values.dtype)
         ctx.scale = scale
         ctx.bias = (mask.shape, mask.dtype) if mask is not None and ctx.needs_input_grad[3] else None
         kept = drawn(said, share) if share else None
         ctx.kept_scale = kept and kept.scale
-        ctx.save_for_backward(queries, keys, values, said, kept and kept.places)
-        return (kept.of(said) if kept else said) @ values
+        out = (kept.of(said) if kept else said) @ values
+        ctx.save_for_backward(queries, keys, values, said, kept and kept.places, out)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, values, said, places = ctx.saved_tensors
+        queries, keys, values, said, places, out = ctx.saved_tensors
         upstream = upstream.contiguous()
         slope, used = upstream @ values.transpose(2, 3), said
         if places is not None:
             kept = Kept(places, ctx.kept_scale)
             slope, used = kept.of(slope), kept.of(said)
-        slope = torch._softmax_backward_data(slope, said, 3, said.dtype)
+        if compiler.is_compiling():
+            # Σ slope · said is Σ upstream · out: rows are gone over once and not twice
+            exact = torch.promote_types(said.dtype, torch.float32)
+            mean = (upstream.to(exact) * out.to(exact)).sum(3, keepdim=True)
+            slope = (said * (slope - mean)).to(said.dtype)
+        else:
+            slope = torch._softmax_backward_data(slope, said, 3, said.dtype)
         return (
             (slope @ keys).mul_(ctx.scale),
             slope.transpose(2, 3) @ queries,

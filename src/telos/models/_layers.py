@@ -37,7 +37,8 @@ class Sight(NamedTuple):
     """What the places of a forward pass may see: made once, used by every layer."""
 
     mask: Tensor | None
-    """(B, 1, queries, keys), true where place i sees place j; or none, and then `causal` says it all."""
+    """(B, 1, queries, keys), 0 where place i sees place j, else −∞, in the type that attention works in; or
+    none, and then `causal` says it all."""
     causal: bool = False
     real: Tensor | None = None
     """(B, T), true where a place holds a token and not padding, for layers that count tokens."""

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from telos.batch import Rows, may_see
 from telos.config import Settings
+from telos.models._attention import added
 from telos.models._base import Network, Sizes
 from telos.models._layers import Past, Rotary, Sight, Turn, near, stay
 from telos.models._parts import cut
@@ -201,26 +202,30 @@ class Transformer(Network):
 
     def _views(self, main: Rows, past: Cache | None) -> tuple[View, View]:
         """Of a block that sees all it may, and of a local one."""
-        whole = View(sight(main, past), self._turn(main.positions, self._base))
+        kind = self._type(main.ids)
+        whole = View(sight(main, past, kind), self._turn(main.positions, self._base))
         if not self._local.reach:
             return whole, whole
-        seen = sight(main, past, self._reach) if self._reach else whole.sight
+        seen = sight(main, past, kind, self._reach) if self._reach else whole.sight
         base = self._local.base
         return whole, View(seen, self._turn(main.positions, base) if base else whole.turn)
 
     def _turn(self, positions: Tensor, base: float) -> Turn:
         if self.places is not None:
             return stay
-        device = positions.device.type
-        kind = self.embedding.weight.dtype
+        return Rotary(positions, self._head_width, base, self._type(positions))
+
+    def _type(self, beside: Tensor) -> torch.dtype:
+        """In which attention works."""
+        device = beside.device.type
         if torch.is_autocast_enabled(device):
-            kind = torch.get_autocast_dtype(device)
-        return Rotary(positions, self._head_width, base, kind)
+            return torch.get_autocast_dtype(device)
+        return self.embedding.weight.dtype
 
 
-def sight(main: Rows, past: Cache | None, reach: int = 0) -> Sight:
+def sight(main: Rows, past: Cache | None, kind: torch.dtype, reach: int = 0) -> Sight:
     """The fast kernels where the pattern says it all, and else the rule of `may_see`, in parts if that saves
-    enough; with a reach, only what is at most so many positions away."""
+    enough; with a reach, only what is at most so many positions away. A mask is of type `kind`."""
     real = main.segment >= 0
     if past is None and not main.packed and not reach:
         if main.pattern == "causal":
@@ -232,7 +237,9 @@ def sight(main: Rows, past: Cache | None, reach: int = 0) -> Sight:
         return Sight(None, real=real, parts=parts)
     keys = main if past is None else joined(main, past)
     seen = may_see(main, keys)
-    return Sight(seen & near(main.positions, keys.positions, reach) if reach else seen, real=real)
+    if reach:
+        seen = seen & near(main.positions, keys.positions, reach)
+    return Sight(added(seen, kind), real=real)
 
 
 def joined(main: Rows, past: Cache | None) -> Rows:

@@ -277,8 +277,9 @@ class EncoderDecoderNetwork(Network):
         """
         cache = forget(state.cache, continues) if state else None
         memory = self._read(source) if source is not None else _kept(state, continues)
-        bias = self.decoder.bias(main, joined(main, cache), self._type(main))
-        sight = None if memory is None else reading(main.segment, memory.segment, memory.seen)
+        kind = self._type(main)
+        bias = self.decoder.bias(main, joined(main, cache), kind)
+        sight = None if memory is None else reading(main.segment, memory.segment, memory.seen, kind)
         x = self._embed(main)
         layers = []
         for number, block in enumerate(self.decoder.blocks):

@@ -332,14 +332,14 @@ class RecurrentEncoderDecoderNetwork(Network):
         """What the places `x` (B, T, width) find in the source: (B, T, 2 · width)."""
         if memory is None:
             return x.new_zeros(*x.shape[:2], 2 * self.model.width)
-        blind = reading(main.segment, memory.segment, memory.seen).blind
+        blind = reading(main.segment, memory.segment, memory.seen, x.dtype).blind
         found: Tensor = self._shares(x, main, memory).to(x.dtype) @ memory.values.to(x.dtype)
         return found.masked_fill(blind, 0)
 
     def _shares(self, x: Tensor, main: Rows, memory: Memory) -> Tensor:
         """How much of each place of the source they find: (B, T, S)."""
-        mask = reading(main.segment, memory.segment, memory.seen).mask.squeeze(1)
-        shares: Tensor = self.align(x, memory.keys).masked_fill(~mask, -torch.inf).softmax(-1)
+        mask = reading(main.segment, memory.segment, memory.seen, x.dtype).mask.squeeze(1)
+        shares: Tensor = (self.align(x, memory.keys) + mask).softmax(-1)
         return shares
 
     def initial(self, name: str) -> Initial:
