@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from telos.models._dropout import Kept, drawn, draws_here
 
-__all__ = ["added", "attention"]
+__all__ = ["added", "attention", "type_at_work"]
 
 LONGEST = 512
 """Keys of a row for which probabilities are kept; with more the kernel is faster."""
@@ -30,6 +30,12 @@ def added(seen: Tensor, kind: torch.dtype) -> Tensor:
     booleans one by one.
     """
     return torch.zeros(seen.shape, dtype=kind, device=seen.device).masked_fill_(~seen, -torch.inf)
+
+
+def type_at_work(weight: Tensor) -> torch.dtype:
+    """In which a network with this weight attends: that of autocast, or else the weight's."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def attention(

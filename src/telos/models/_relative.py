@@ -102,7 +102,11 @@ class RelativeBias(nn.Module):
     def forward(self, query: Rows, key: Rows, kind: torch.dtype) -> Tensor:
         """(B, heads, queries, keys), as `may_see` has it; no row of it is −∞ throughout."""
         offset = key.positions[:, None, :] - query.positions[:, :, None]
-        bias: Tensor = _looked_up(self.table.weight, self.bucket(offset), kind)
+        bucket = self.bucket(offset)
+        if bucket.device.type == "cpu":
+            bias: Tensor = _looked_up(self.table.weight, bucket, kind)
+        else:
+            bias = self.table(bucket).to(kind).permute(0, 3, 1, 2).contiguous()
         return bias + added(may_see(query, key), kind)
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from telos.batch import Rows, may_see
 from telos.config import Settings
-from telos.models._attention import added
+from telos.models._attention import added, type_at_work
 from telos.models._base import Network, Sizes
 from telos.models._layers import Past, Rotary, Sight, Turn, near, stay
 from telos.models._parts import cut
@@ -202,7 +202,7 @@ class Transformer(Network):
 
     def _views(self, main: Rows, past: Cache | None) -> tuple[View, View]:
         """Of a block that sees all it may, and of a local one."""
-        kind = self._type(main.ids)
+        kind = type_at_work(self.embedding.weight)
         whole = View(sight(main, past, kind), self._turn(main.positions, self._base))
         if not self._local.reach:
             return whole, whole
@@ -213,14 +213,7 @@ class Transformer(Network):
     def _turn(self, positions: Tensor, base: float) -> Turn:
         if self.places is not None:
             return stay
-        return Rotary(positions, self._head_width, base, self._type(positions))
-
-    def _type(self, beside: Tensor) -> torch.dtype:
-        """In which attention works."""
-        device = beside.device.type
-        if torch.is_autocast_enabled(device):
-            return torch.get_autocast_dtype(device)
-        return self.embedding.weight.dtype
+        return Rotary(positions, self._head_width, base, type_at_work(self.embedding.weight))
 
 
 def sight(main: Rows, past: Cache | None, kind: torch.dtype, reach: int = 0) -> Sight:

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from telos.batch import HeadSpec, Rows
 from telos.config import Settings
+from telos.models._attention import type_at_work
 from telos.models._base import Initial, Model, Network, Sizes
 from telos.models._dropout import dropout
 from telos.models._heads import Scaled, build_heads, head_counts
@@ -277,7 +278,7 @@ class EncoderDecoderNetwork(Network):
         """
         cache = forget(state.cache, continues) if state else None
         memory = self._read(source) if source is not None else _kept(state, continues)
-        kind = self._type(main)
+        kind = type_at_work(self.embedding.weight)
         bias = self.decoder.bias(main, joined(main, cache), kind)
         sight = None if memory is None else reading(main.segment, memory.segment, memory.seen, kind)
         x = self._embed(main)
@@ -318,7 +319,7 @@ class EncoderDecoderNetwork(Network):
 
     def read(self, source: Rows) -> Tensor:
         """What the encoder makes of a source: (B, S, width)."""
-        bias = self.encoder.bias(source, source, self._type(source))
+        bias = self.encoder.bias(source, source, type_at_work(self.embedding.weight))
         x = self._embed(source)
         for block in self.encoder.blocks:
             x, _ = self.through(block, x, bias)
@@ -335,13 +336,6 @@ class EncoderDecoderNetwork(Network):
     def _embed(self, rows: Rows) -> Tensor:
         x: Tensor = self.embedding(rows.ids) * self.model.reduced
         return dropout(x, self.model.dropout, self.training)
-
-    def _type(self, rows: Rows) -> torch.dtype:
-        """In which attention adds its biases."""
-        device = rows.ids.device.type
-        if torch.is_autocast_enabled(device):
-            return torch.get_autocast_dtype(device)
-        return self.embedding.weight.dtype
 
     def initial(self, name: str) -> Initial:
         model = self.model
