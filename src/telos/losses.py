@@ -228,7 +228,10 @@ class _Gradient:
         weighed = (count * hidden).to(hidden.dtype)
         for classes in _blocks(len(weight), max(1, BLOCK // weight.shape[1])):
             part, more = self.weight[classes], slope[:, classes].T @ weighed
-            part.add_(more) if rows.start else part.copy_(more)
+            if rows.start:
+                part += more
+            else:
+                part.copy_(more)
 
 
 def _walk(

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from telos import switches
 from telos.models import _attention
-from telos.models._attention import attention
+from telos.models._attention import added, attention
 
 ROWS, HEADS, PLACES, OTHERS, WIDTH = 3, 4, 33, 47, 16
 
@@ -43,6 +43,8 @@ def test_kept_probabilities_give_the_formulas_values_and_gradients(what: str, sc
     rounded = [each.requires_grad_() for each in drawn(torch.bfloat16)]
     exact = [each.requires_grad_() for each in drawn(torch.float64)]
     near, far = mask, mask
+    if mask is not None and what == "seen":
+        near = added(mask, torch.bfloat16)
     if mask is not None and what == "bias":
         near, far = mask.clone().requires_grad_(), mask.double().requires_grad_()
     found = attention(rounded[0], rounded[1], rounded[2], near, scale=scale)
@@ -62,7 +64,8 @@ def test_kept_probabilities_give_the_formulas_values_and_gradients(what: str, sc
 def test_causal_is_the_mask_of_what_came_before() -> None:
     queries, _, _, up = drawn(torch.bfloat16)
     gradients = []
-    for mask in (None, torch.ones(PLACES, PLACES, dtype=torch.bool).tril().expand(ROWS, 1, -1, -1)):
+    before = torch.ones(PLACES, PLACES, dtype=torch.bool).tril().expand(ROWS, 1, -1, -1)
+    for mask in (None, added(before, torch.bfloat16)):
         given = [queries.detach().clone().requires_grad_() for _ in range(3)]
         attention(given[0], given[1], given[2], mask, causal=mask is None).backward(up)
         gradients.append([each.grad for each in given])

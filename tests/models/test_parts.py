@@ -71,8 +71,8 @@ def formula(rows: Rows, reach: int, queries: Tensor, keys: Tensor, values: Tenso
     return found
 
 
-def parts_of(rows: Rows, reach: int = 0) -> Parts:
-    parts = cut(rows, reach)
+def parts_of(rows: Rows, reach: int = 0, kind: torch.dtype = torch.float32) -> Parts:
+    parts = cut(rows, kind, reach)
     assert parts is not None
     return parts
 
@@ -81,7 +81,7 @@ def compared(rows: Rows, reach: int, kind: torch.dtype = torch.float64, key_head
     """Largest difference to the formula in float64 of values and gradients, by the largest of each."""
     ours = [each.requires_grad_() for each in given(rows, kind, key_heads)]
     exact = [each.requires_grad_() for each in given(rows, torch.float64, key_heads)]
-    found = in_parts(ours[0], ours[1], ours[2], parts_of(rows, reach))
+    found = in_parts(ours[0], ours[1], ours[2], parts_of(rows, reach, kind))
     wanted = formula(rows, reach, exact[0], exact[1], exact[2])
     assert found.dtype == kind and found.shape == wanted.shape
     found.backward(ours[3].detach())
@@ -171,27 +171,27 @@ def test_places_that_see_what_is_near_cost_the_same_in_longer_rows() -> None:
         for places in (1024, 2048):
             rows = laid([[places]], order)
             assert products(parts_of(rows, 64)) <= most * 64 * places
-            assert cut(rows) is None
+            assert cut(rows, torch.float32) is None
 
 
 def test_rows_are_cut_where_that_saves_enough() -> None:
     """By what the rows hold, never by a clock: short rows and rows of one document go the plain way."""
-    assert cut(laid([[60, 68]] * 16, "causal")) is None
-    assert cut(laid([[512]] * 4, "causal")) is None
-    assert cut(laid([[500, 12]] * 4, "causal")) is None
-    assert cut(laid([[256, 256]] * 4, "causal")) is not None
-    assert cut(laid([[512]] * 4, "causal"), 64) is not None
-    assert cut(laid([[512]] * 4, "causal"), 400) is None
-    assert cut(laid([[100] * 5, [140]], "full")) is not None
+    assert cut(laid([[60, 68]] * 16, "causal"), torch.float32) is None
+    assert cut(laid([[512]] * 4, "causal"), torch.float32) is None
+    assert cut(laid([[500, 12]] * 4, "causal"), torch.float32) is None
+    assert cut(laid([[256, 256]] * 4, "causal"), torch.float32) is not None
+    assert cut(laid([[512]] * 4, "causal"), torch.float32, 64) is not None
+    assert cut(laid([[512]] * 4, "causal"), torch.float32, 400) is None
+    assert cut(laid([[100] * 5, [140]], "full"), torch.float32) is not None
 
 
 @pytest.mark.usefixtures("small_pieces")
 def test_a_segment_that_goes_on_after_another_is_left_to_the_mask() -> None:
     rows = laid([[4, 4, 4]], "causal")
-    assert cut(rows) is not None
+    assert cut(rows, torch.float32) is not None
     woven = rows.segment.clone()
     woven[woven == 2] = 0
-    assert cut(replace(rows, segment=woven)) is None
+    assert cut(replace(rows, segment=woven), torch.float32) is None
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -202,7 +202,7 @@ def test_only_processors_read_rows_and_it_can_be_turned_off() -> None:
         plain = sight(rows, None, torch.float32)
     assert plain.parts is None and plain.mask is not None
     elsewhere = {name: getattr(rows, name).to("meta") for name in ("positions", "segment", "order", "seen")}
-    assert cut(replace(rows, **elsewhere)) is None
+    assert cut(replace(rows, **elsewhere), torch.float32) is None
 
 
 @pytest.mark.usefixtures("small_pieces")

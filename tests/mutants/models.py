@@ -410,7 +410,7 @@ def what_is_not_seen_is_attended_to(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = _attention._kept
 
     def wrong(queries: Any, keys: Any, values: Any, mask: Any, *rest: Any) -> Any:
-        return kept(queries, keys, values, None if mask is None else mask.to(queries.dtype), *rest)
+        return kept(queries, keys, values, None if mask is None else (mask == 0).to(queries.dtype), *rest)
 
     monkeypatch.setattr(_attention, "_kept", wrong)
 
@@ -425,3 +425,29 @@ def the_scale_is_left_out_backward(monkeypatch: pytest.MonkeyPatch) -> None:
         return kept(queries * scale, keys, values, mask, causal, 0.5)
 
     monkeypatch.setattr(_attention, "_kept", wrong)
+
+
+@mutant(kills=f"{LOSSES}::test_nothing_asked_costs_nothing", trap=8)
+def the_gradient_of_no_rows_is_what_lay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.losses import _Gradient
+
+    right = _Gradient.__init__
+
+    def wrong(self: Any, hidden: Any, weight: Any, *rest: Any) -> None:
+        right(self, hidden if len(hidden) else weight[:1], weight, *rest)
+
+    monkeypatch.setattr(_Gradient, "__init__", wrong)
+
+
+@mutant(kills=f"{LOSSES}::test_the_weights_gradient_is_summed_over_chunks_in_float32", trap=19)
+def the_last_chunk_alone_moves_the_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    from telos.losses import _Gradient
+
+    right = _Gradient.add
+
+    def wrong(self: Any, rows: Any, *given: Any) -> None:
+        before, self.hidden = self.hidden, None
+        right(self, slice(0, rows.stop), *given)
+        self.hidden = before
+
+    monkeypatch.setattr(_Gradient, "add", wrong)

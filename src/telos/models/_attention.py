@@ -53,8 +53,8 @@ def attention(
     Args:
         queries: (B, heads, queries, width); keys and values (B, key heads, keys, width), each key head shared
             by heads / key heads of the queries.
-        mask: a number to add to a place's logit in the type of the queries, as of `added`, or true where it
-            is seen; (B, 1 or heads, queries, keys).
+        mask: what is added to a place's logit, of the type of the queries, as `added` makes it; (B, 1 or
+            heads, queries, keys).
         causal: places see themselves and those before them, in place of a mask.
         dropout: share of the probabilities that are zeroed.
         scale: 1 / √width if none is given.
@@ -105,29 +105,30 @@ class _Kept(torch.autograd.Function):
         if causal:
             logits += torch.full(logits.shape[2:], -torch.inf, dtype=logits.dtype).triu_(1)
         elif mask is not None:
-            logits += added(mask, logits.dtype) if mask.dtype == torch.bool else mask
+            logits += mask
         said = torch.softmax(logits, 3).to(values.dtype)
         ctx.scale = scale
         ctx.bias = (mask.shape, mask.dtype) if mask is not None and ctx.needs_input_grad[3] else None
         kept = drawn(said, share) if share else None
         ctx.kept_scale = kept and kept.scale
         out = (kept.of(said) if kept else said) @ values
-        ctx.save_for_backward(queries, keys, values, said, kept and kept.places, out)
+        result = out if compiler.is_compiling() else None
+        ctx.save_for_backward(queries, keys, values, said, kept and kept.places, result)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, values, said, places, out = ctx.saved_tensors
+        queries, keys, values, said, places, result = ctx.saved_tensors
         upstream = upstream.contiguous()
         slope, used = upstream @ values.transpose(2, 3), said
         if places is not None:
             kept = Kept(places, ctx.kept_scale)
             slope, used = kept.of(slope), kept.of(said)
-        if compiler.is_compiling():
-            # Σ slope · said is Σ upstream · out: rows are gone over once and not twice
+        if result is not None:
+            # compiled: Σ slope · said is Σ upstream · result, so rows are gone over once and not twice
             exact = torch.promote_types(said.dtype, torch.float32)
-            mean = (upstream.to(exact) * out.to(exact)).sum(3, keepdim=True)
+            mean = (upstream.to(exact) * result.to(exact)).sum(3, keepdim=True)
             slope = (said * (slope - mean)).to(said.dtype)
         else:
             slope = torch._softmax_backward_data(slope, said, 3, said.dtype)

@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from telos import switches
 from telos.batch import Rows
-from telos.models._attention import attention
+from telos.models._attention import added, attention
 
 __all__ = ["Part", "Parts", "cut", "in_parts"]
 
@@ -47,7 +47,7 @@ class Part(NamedTuple):
     """Of each piece, filled up."""
     keys: int
     mask: Tensor | None
-    """(pieces, 1, queries or 1, keys), true where a place is seen; or none."""
+    """(pieces, 1, queries or 1, keys), 0 where a place is seen, else −∞; or none."""
     causal: bool
 
 
@@ -76,10 +76,10 @@ class _Pieces(NamedTuple):
         return _Pieces(*(each[chosen] for each in self))
 
 
-def cut(rows: Rows, reach: int = 0) -> Parts | None:
-    """The parts of rows on a processor, by the rule of `may_see`; with a reach, of places that are at most so
-    many positions apart. None where the rows do not fall into stretches of one segment each, or where that
-    would save too little."""
+def cut(rows: Rows, dtype: torch.dtype, reach: int = 0) -> Parts | None:
+    """The parts of rows on a processor, by the rule of `may_see`, with masks of this type; with a reach, of
+    places that are at most so many positions apart. None where the rows do not fall into stretches of one
+    segment each, or where that would save too little."""
     here = rows.segment.device.type == "cpu" and not compiler.is_compiling()
     if not (here and switches.on("parts")):
         return None
@@ -93,7 +93,7 @@ def cut(rows: Rows, reach: int = 0) -> Parts | None:
     count, places = rows.shape
     if cost > WORTH * count * places**2:
         return None
-    return _laid_out(rows, reach, pieces, groups, which.ravel())
+    return _laid_out(rows, dtype, reach, pieces, groups, which.ravel())
 
 
 def _pieces(rows: Rows, reach: int) -> _Pieces | None:
@@ -152,7 +152,9 @@ def _rounded(length: Places) -> Places:
     return np.where(length == 1, 1, -(-length // grain) * grain)
 
 
-def _laid_out(rows: Rows, reach: int, pieces: _Pieces, groups: Places, which: Places) -> Parts:
+def _laid_out(
+    rows: Rows, dtype: torch.dtype, reach: int, pieces: _Pieces, groups: Places, which: Places
+) -> Parts:
     parts, queries, keys = [], [], []
     answers = np.empty(rows.segment.numel(), np.int64)
     done = 0
@@ -162,7 +164,8 @@ def _laid_out(rows: Rows, reach: int, pieces: _Pieces, groups: Places, which: Pl
         real = np.arange(wide) < these.queries[:, None]
         answers[query[real]] = done + np.flatnonzero(real)
         done += query.size
-        mask = _mask(rows, reach, kind, query, key, these.keys)
+        seen = _mask(rows, reach, kind, query, key, these.keys)
+        mask = None if seen is None else added(seen, dtype)
         parts.append(Part(len(query), wide, far, mask, kind == CAUSAL))
         queries.append(query.ravel())
         keys.append(key.ravel())

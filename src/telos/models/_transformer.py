@@ -225,7 +225,7 @@ def sight(main: Rows, past: Cache | None, kind: torch.dtype, reach: int = 0) -> 
             return Sight(None, causal=True, real=real)
         if main.pattern == "full":
             return Sight(None, real=real)
-    parts = cut(main, reach) if past is None else None
+    parts = cut(main, kind, reach) if past is None else None
     if parts is not None:
         return Sight(None, real=real, parts=parts)
     keys = main if past is None else joined(main, past)

@@ -50,7 +50,7 @@ from telos.models._recurrent import (
     resumed,
     run,
 )
-from telos.models._relative import reading
+from telos.models._relative import Reading, reading
 from telos.models._transformer import short
 
 __all__ = ["Alignment", "RecurrentEncoderDecoder", "SideLayers"]
@@ -304,7 +304,7 @@ class RecurrentEncoderDecoderNetwork(Network):
         memory, first = self._read(source)
         x = embedded(self.embedding, main.ids, self.model.dropout.words)
         x, _ = self.decoder(x, first, real(main), self.model.dropout)
-        return self._shares(x, main, memory)
+        return self._shares(x, memory, self._reading(x, main, memory))
 
     def read(self, source: Rows) -> Tensor:
         """What the encoder makes of a source: (B, S, 2 · width)."""
@@ -332,14 +332,17 @@ class RecurrentEncoderDecoderNetwork(Network):
         """What the places `x` (B, T, width) find in the source: (B, T, 2 · width)."""
         if memory is None:
             return x.new_zeros(*x.shape[:2], 2 * self.model.width)
-        blind = reading(main.segment, memory.segment, memory.seen, x.dtype).blind
-        found: Tensor = self._shares(x, main, memory).to(x.dtype) @ memory.values.to(x.dtype)
-        return found.masked_fill(blind, 0)
+        sight = self._reading(x, main, memory)
+        found: Tensor = self._shares(x, memory, sight).to(x.dtype) @ memory.values.to(x.dtype)
+        return found.masked_fill(sight.blind, 0)
 
-    def _shares(self, x: Tensor, main: Rows, memory: Memory) -> Tensor:
+    def _reading(self, x: Tensor, main: Rows, memory: Memory) -> Reading:
+        """What of the source the places may see."""
+        return reading(main.segment, memory.segment, memory.seen, x.dtype)
+
+    def _shares(self, x: Tensor, memory: Memory, sight: Reading) -> Tensor:
         """How much of each place of the source they find: (B, T, S)."""
-        mask = reading(main.segment, memory.segment, memory.seen, x.dtype).mask.squeeze(1)
-        shares: Tensor = (self.align(x, memory.keys) + mask).softmax(-1)
+        shares: Tensor = (self.align(x, memory.keys) + sight.mask.squeeze(1)).softmax(-1)
         return shares
 
     def initial(self, name: str) -> Initial:
