@@ -46,7 +46,7 @@ class LossSettings(Settings):
     """Modifiers of the loss in training; evaluation is always the plain cross-entropy."""
 
     smoothing: float = Field(0.0, ge=0, lt=1)
-    """Share of p spread evenly over the vocabulary (Szegedy et al., 2016)."""
+    """Share of p spread evenly over the vocabulary, or over a classifier's classes (Szegedy et al., 2016)."""
     z: float = Field(0.0, ge=0)
     """Weight of (log Σ exp logits)², which keeps logits near
     zero (Chowdhery et al., 2022); logged apart, as `term.z`."""
@@ -257,7 +257,9 @@ def _walk(
         truth = target[rows] if plan.soft is None else plan.soft.of(rows)
         slopes = [logits, *(torch.empty_like(logits) for _ in grads[1:])] if grads else []
         for block in _blocks(len(logits), max(1, BLOCK // len(weight))):
-            said = logits[block].to(kind) if bias is None else logits[block].to(kind) + bias
+            said = logits[block].to(kind)  # in float32 these are the logits themselves: read once, here
+            if bias is not None:
+                said += bias
             terms = _terms(said, truth[block], count[block], plan, bool(grads))
             for term, (sum_, slope) in enumerate(terms):
                 total[term] += sum_

@@ -19,6 +19,7 @@ from telos.data.prepare import prepare
 from telos.data.settings import DataSettings
 from telos.errors import ConfigError, DataError
 from telos.find import find, names
+from telos.losses import LossSettings
 from telos.models._base import Model
 from telos.objectives.classify import Classify
 from telos.recipe import Recipe
@@ -221,6 +222,22 @@ def test_the_loss_is_a_weighted_mean() -> None:
     expected = 2 * np.log(4) + 4 * np.log(4 / 3)
     assert sums["label"].item() == pytest.approx(expected)
     assert objective.denominators(batch.asked) == {"label": 6.0}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_classes_are_smoothed_in_training(training: bool) -> None:
+    """By hand: p = (0.9, 0.1), q = (1/4, 3/4); on evaluation p = (1, 0)."""
+    objective = sorted_into()
+    batch = collate([drawn(objective, piece(label="negative"))])
+    model = read(find(models, "encoder", Model), {"width": 8, "depth": 1, "heads": 2})
+    sizes = world.sizes_for(objective, characters(), 16)._replace(loss=LossSettings(smoothing=0.2))
+    network = world.built(model, sizes).train(training)
+    with torch.no_grad():
+        network.heads["label"].weight.zero_()
+        network.heads["label"].bias.copy_(torch.tensor([0.0, np.log(3.0)]))
+    sums = objective.step({"main": network}, batch, None, 0).sums
+    expected = 0.9 * np.log(4) + 0.1 * np.log(4 / 3) if training else np.log(4)
+    assert sums["label"].item() == pytest.approx(expected)
 
 
 # ---- every architecture

@@ -134,12 +134,19 @@ class GroupedHead(TokenHead):
 
 
 class ClassHead(TokenHead):
-    """Linear to a few classes and plain cross-entropy: the modifiers of the loss are the vocabulary's."""
+    """Linear to a few classes and their cross-entropy, smoothed or not; the other modifiers of the loss are
+    the vocabulary's."""
 
     def __init__(
-        self, width: int, outputs: int, transform: nn.Module | None = None, *, bias: bool = True
+        self,
+        width: int,
+        outputs: int,
+        transform: nn.Module | None = None,
+        *,
+        bias: bool = True,
+        smoothing: float = 0.0,
     ) -> None:
-        super().__init__(width, outputs, LossSettings(), bias=bias, transform=transform)
+        super().__init__(width, outputs, LossSettings(smoothing=smoothing), bias=bias, transform=transform)
 
 
 class MarkHead(ClassHead):
@@ -224,14 +231,18 @@ def build_heads(
     """The heads an objective needs, by name, for hidden states of `width`.
 
     A head for tokens shares the weight of `tied` where that is given and has as many rows as the head has
-    outputs. `bias` is that of heads for tokens, `class_bias` of those for classes. `transform` makes what a
-    head puts to the hidden states before its projection; that of a head for tokens brings them to the width
-    of `tied`, where it is another.
+    outputs. Classes with names, a user's own, are smoothed as `loss` says; those of pre-training, as whether
+    a sentence follows, are not. `bias` is that of heads for tokens, `class_bias` of those for classes.
+    `transform` makes what a head puts to the hidden states before its projection; that of a head for tokens
+    brings them to the width of `tied`, where it is another.
     """
     heads = nn.ModuleDict()
     for spec in specs:
         if spec.kind == "classes":
-            heads[spec.name] = ClassHead(width, spec.outputs, transform(spec), bias=class_bias)
+            smoothing = loss.smoothing if spec.names else 0.0
+            heads[spec.name] = ClassHead(
+                width, spec.outputs, transform(spec), bias=class_bias, smoothing=smoothing
+            )
         elif spec.kind == "marks":
             heads[spec.name] = MarkHead(width, transform(spec))
         else:
