@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from telos.config import read
+from telos.data.clean import cleaner
 from telos.errors import DataError
 from telos.evaluate._intervals import Interval
 from telos.evaluate.few_shot import FewShot, FewShotSettings, judge_few_shot, read_task
@@ -34,7 +35,7 @@ KINDS = {"exact": "exact", "pseudo": "pseudo-likelihood", "bound": "upper bound"
 
 
 def judge_of(run: Run, settings: TextSettings | None = None) -> Judge:
-    """The run's model, ready to score texts as its objective says.
+    """The run's model, ready to score texts as its objective says, cleaned as those it was trained on.
 
     Raises:
         ConfigError: the objective has no such score.
@@ -47,6 +48,7 @@ def judge_of(run: Run, settings: TextSettings | None = None) -> Judge:
         settings,
         window=recipe.train.window,
         gives=recipe.model.gives,
+        clean=cleaner(recipe.data.clean, part=True),
     )
 
 
@@ -144,8 +146,9 @@ def measure_probe(run: Run, train: Path, test: Path, limit: int = 0) -> Probe:
     """
     parts = [read_labelled(path, limit) for path in (train, test)]
     window, objective = run.recipe.train.window, run.recipe.objective
+    clean = cleaner(run.recipe.data.clean)
     states = [
-        features(run.network, objective, run.tokenizer, [text for text, _ in part], window=window)
+        features(run.network, objective, run.tokenizer, [clean(text) for text, _ in part], window=window)
         for part in parts
     ]
     labels = [[label for _, label in part] for part in parts]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from telos.config import override, read
+from telos.data.clean import cleaner
 from telos.data.prepare import Prepared, found, key_of
 from telos.data.prepare import prepare as prepare_text
 from telos.data.shards import Shards
@@ -35,7 +36,7 @@ from telos.folder import (
     write_text,
 )
 from telos.generate._base import generated
-from telos.generate._rows import Gap, OnText, Sample
+from telos.generate._rows import OnText, Sample, cleaned
 from telos.generate._settings import GenerateSettings
 from telos.models._adapters import grow, merged
 from telos.models._base import Model, Network, Sizes
@@ -281,11 +282,11 @@ class Run:
         stream: OnText | None = None,
     ) -> Iterator[Sample]:
         """Texts that go on from the prompts, by the recipe's settings of generation with `overrides` laid
-        over them. Prompts are taken, and samples given, `generate.batch` at a time: there may be any number.
+        over them. Prompts are cleaned as the training text was; they are taken, and samples given,
+        `generate.batch` at a time: there may be any number.
 
         Args:
-            prompts: how each text begins; or, as (before, after), what stands around a gap that is to be
-                filled.
+            prompts: how each text begins; or, as (before, after), what stands around a gap to be filled.
 
         Raises:
             ConfigError: a setting of generation is wrong, the model says no tokens, or has not learned to
@@ -296,15 +297,15 @@ class Run:
                 f"objective = {self.recipe.objective.name!r} asks for no tokens, so its model has no text to "
                 "give. Beside an objective that does, in `together`, it would."
             )
-        endless = "carries" in self.recipe.model.gives
+        clean = cleaner(self.recipe.data.clean, part=True)
         return generated(
             self.network,
             self.tokenizer,
-            (prompt if isinstance(prompt, str) else Gap(*prompt) for prompt in prompts),
+            (cleaned(prompt, clean) for prompt in prompts),
             self.generate_settings(overrides),
             seed=self.recipe.seed if seed is None else seed,
             objective=self.recipe.objective,
-            window=0 if endless else self.recipe.train.window,
+            window=0 if "carries" in self.recipe.model.gives else self.recipe.train.window,
             stream=stream,
         )
 
@@ -337,7 +338,7 @@ class Run:
 
     def neighbours(self, words: Sequence[str], count: int = 10) -> list[Neighbours]:
         """The nearest words to each of `words` by the input embedding."""
-        return neighbours(self.network, self.tokenizer, words, count)
+        return neighbours(self.network, self.tokenizer, [*map(cleaner(self.recipe.data.clean), words)], count)
 
     def export(self, to: str, folder: str | Path | None = None, *, partner: str = "") -> dict[str, Any]:
         """Write the model in the format `to` (a file name in `export/`) into `folder`, by default

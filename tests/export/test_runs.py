@@ -26,6 +26,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     changes = [f"data.path={texts}", *SHRUNK, *NARROW["decoder"], "tokenizer.size=300", "name=small"]
+    changes += ["data.clean.lower=true"]
     return fit(load_recipe("gpt-small", changes), tmp_path_factory.mktemp("runs"))
 
 
@@ -37,6 +38,7 @@ def test_the_command_writes_a_folder_and_its_figures(finished: Run) -> None:
     assert figures["folder"] == str(folder) and figures["text"] == "the test split"
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert f"{figures['perplexity']['ours']:.6f}" in card and "bits per byte" in card
+    assert "It was cleaned: lower case. Do the same" in card
     assert str(finished.folder) not in card + (folder / "config.json").read_text()
     model = theirs.transformers.AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = theirs.transformers.AutoTokenizer.from_pretrained(folder)

@@ -35,6 +35,17 @@ def strange_classes_are_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("telos.objectives.classify._check_known", lambda labels, classes: None)
 
 
+@mutant(kills=f"{OBJECTIVE}test_classes_are_smoothed_in_training[True]")
+def smoothing_is_the_vocabularys_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The setting is taken and does nothing."""
+    from telos.models._heads import ClassHead
+
+    right: Any = ClassHead.__init__
+    monkeypatch.setattr(
+        ClassHead, "__init__", lambda *given, **named: right(*given, **{**named, "smoothing": 0.0})
+    )
+
+
 @mutant(kills=f"{OBJECTIVE}test_the_runs_recipe_names_the_classes_and_it_goes_on")
 def the_recipe_forgets_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("telos.run.informed_before", lambda folder, recipe: recipe)
@@ -155,7 +166,7 @@ def it_never_abstains(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant(kills=f"{TASK}test_texts_are_cleaned_as_those_it_was_trained_on")
 def texts_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("telos.tasks.classification.clean.steps", lambda settings: ())
+    monkeypatch.setattr("telos.tasks.classification.cleaner", lambda settings: str)
 
 
 @mutant(kills=f"{TASK}test_words_are_compared_after_the_text_as_one", trap=35)

@@ -20,7 +20,7 @@ from telos.data._boilerplate import without_boilerplate
 from telos.data._repair import repair, require, simplified, traditional
 from telos.data.settings import CleanSettings
 
-__all__ = ["Step", "changed_characters", "invalid", "steps"]
+__all__ = ["Step", "changed_characters", "cleaner", "invalid", "steps"]
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -65,6 +65,28 @@ def steps(settings: CleanSettings) -> tuple[Step, ...]:
         (settings.special_characters == "remove", Step("special characters", remove_special, True)),
     ]
     return tuple(step for wanted, step in asked if wanted)
+
+
+def cleaner(settings: CleanSettings, *, part: bool = False) -> Callable[[str], str]:
+    """All steps in one, for texts that a model is asked about: they are to be as those it was trained on.
+
+    Args:
+        part: what comes is a part of a text, as a prompt is, which goes on after it: blanks at its end stay,
+            and it is not searched for boilerplate.
+
+    Raises:
+        ConfigError: a step needs a package that is not installed.
+    """
+    asked = steps(settings.model_copy(update={"boilerplate": False}) if part else settings)
+
+    def clean(text: str) -> str:
+        body = text.rstrip(_BLANKS) if part else text
+        rest = text[len(body) :]
+        for step in asked:
+            body = step.does(body)
+        return body + rest
+
+    return clean
 
 
 def without_mark(text: str) -> str:

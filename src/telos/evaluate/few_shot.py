@@ -24,7 +24,7 @@ from telos.errors import DataError
 from telos.evaluate._exchanged import exchanged
 from telos.evaluate._intervals import Interval, share
 from telos.evaluate._records import records, wanted
-from telos.evaluate.texts import Judge, Kind, Text, text_of
+from telos.evaluate.texts import Judge, Kind, Text
 
 __all__ = ["FewShot", "FewShotSettings", "Item", "Prompt", "Task", "judge_few_shot", "prompt_of", "read_task"]
 
@@ -172,7 +172,7 @@ def prompt_of(judge: Judge, form: str, examples: Sequence[Item], text: str, choi
         before = "".join(parts) + asked
         stem = before.rstrip(" ")
         blanks = before[len(stem) :]
-        texts = [text_of(blanks + choice, judge.tokenizer, stem) for choice in choices]
+        texts = [judge.text(blanks + choice, stem) for choice in choices]
         if not parts or room is None or max(len(each.ids) for each in texts) <= room:
             return Prompt(texts, len(parts))
         del parts[0]

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from telos.errors import DataError
 from telos.evaluate._intervals import Interval, share
 from telos.evaluate._records import records, wanted
-from telos.evaluate.texts import Judge, Kind, text_of
+from telos.evaluate.texts import Judge, Kind
 
 __all__ = ["Pair", "PairScores", "judge_pairs", "read_pairs"]
 
@@ -97,7 +97,7 @@ class PairScores:
 
 def judge_pairs(judge: Judge, pairs: Sequence[Pair]) -> PairScores:
     """Which sentence of each pair the model holds likelier."""
-    texts = [text_of(sentence, judge.tokenizer) for pair in pairs for sentence in (pair.good, pair.bad)]
+    texts = [judge.text(sentence) for pair in pairs for sentence in (pair.good, pair.bad)]
     found = judge.score(texts)
     right: dict[tuple[str, str], float] = defaultdict(float)
     counts: dict[tuple[str, str], int] = defaultdict(int)

@@ -14,7 +14,7 @@ pieces of a rare word give each other away.
 """
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -135,6 +135,7 @@ class Judge:
         window: the window that the network was trained with. Longer texts are scored in pieces that do not
             overlap, unless the model carries state: then it reads them whole.
         gives: the capabilities of its model.
+        clean: makes a text as those are that the network was trained on.
 
     Raises:
         ConfigError: the objective has no score of the kind that is asked for.
@@ -149,11 +150,17 @@ class Judge:
         *,
         window: int,
         gives: frozenset[str] = frozenset(),
+        clean: Callable[[str], str] = str,
     ) -> None:
         self.network, self.objective, self.tokenizer = network, objective, tokenizer
+        self.clean = clean
         self.settings = settings or TextSettings()
         self.window, self.endless = window, "carries" in gives
         self.kind: Kind = self._kind()
+
+    def text(self, text: str, after: str = "") -> Text:
+        """`after` + `text`, cleaned and tokenised, of which `text` is to be scored."""
+        return text_of(self.clean(text), self.tokenizer, self.clean(after))
 
     def score(self, texts: Sequence[Text]) -> TextScores:
         """−log q of each text, in nats."""

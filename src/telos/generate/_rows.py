@@ -32,6 +32,7 @@ __all__ = [
     "Row",
     "Sample",
     "Talk",
+    "cleaned",
     "closed",
     "held_back",
     "rows_for",
@@ -56,6 +57,17 @@ class Talk(NamedTuple):
 
 Asked = str | Gap | Talk
 """What is put to a model."""
+
+
+def cleaned(prompt: str | tuple[str, str] | Talk, clean: Callable[[str], str]) -> Asked:
+    """What is put to a model with every text in it cleaned, and turns stripped, as those are that it was
+    trained on."""
+    if isinstance(prompt, str):
+        return clean(prompt)
+    if isinstance(prompt, Talk):
+        return Talk(tuple(Turn(role, clean(text).strip()) for role, text in prompt.turns))
+    before, after = prompt
+    return Gap(clean(before), clean(after))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,8 +89,8 @@ class _Desk:
             self.models[id].must(capability)
         return self.models[id]
 
-    def texts(self, given: str | list[str], times: int = 1) -> list[str]:
-        """What was given, as a list.
+    def texts(self, model: Served, given: str | list[str], times: int = 1) -> list[str]:
+        """What was given, as a list, cleaned as what the model was trained on.
 
         Raises:
             Refused: there is nothing, or too much.
@@ -101,7 +101,7 @@ class _Desk:
         if len(texts) * times > self.settings.limits.inputs:
             message = f"input: at most {self.settings.limits.inputs} texts in one request."
             raise Refused(400, message, param="input", code="too_many_inputs")
-        return texts
+        return [model.clean(text) for text in texts]
 
     async def done(self, model: Served, steps: Iterator[Any], request: Request) -> Any:
         """What a job of several steps comes to."""
@@ -171,7 +171,8 @@ def _writing(app: FastAPI, desk: _Desk) -> None:
 
     @app.post("/v1/translate")
     async def translate(asked: TranslateRequest, request: Request) -> Response:
-        model, texts = desk.model(asked.model, "translate"), desk.texts(asked.input, asked.n)
+        model = desk.model(asked.model, "translate")
+        texts = desk.texts(model, asked.input, asked.n)
         await desk.read(model, texts)
         found = await desk.done(
             model, model.task_steps(tasks.translated, texts, asked.n, asked.beam), request
@@ -182,7 +183,8 @@ def _writing(app: FastAPI, desk: _Desk) -> None:
 def _judging(app: FastAPI, desk: _Desk) -> None:
     @app.post("/v1/embeddings")
     async def embeddings(asked: EmbeddingRequest, request: Request) -> Response:
-        model, texts = desk.model(asked.model, "embed"), desk.texts(asked.input)
+        model = desk.model(asked.model, "embed")
+        texts = desk.texts(model, asked.input)
         if not all(texts):
             raise Refused(400, "input: a text is empty; there is nothing to embed.", param="input")
         read = await desk.read(model, texts)
@@ -195,14 +197,16 @@ def _judging(app: FastAPI, desk: _Desk) -> None:
 
     @app.post("/v1/score")
     async def score(asked: ScoreRequest, request: Request) -> Response:
-        model, texts = desk.model(asked.model, "score"), desk.texts(asked.input)
+        model = desk.model(asked.model, "score")
+        texts = desk.texts(model, asked.input)
         await desk.read(model, texts)
         found = await desk.done(model, model.score_steps(texts, asked.top), request)
         return _list(model, [{"index": i, **each} for i, each in enumerate(found)])
 
     @app.post("/v1/classify")
     async def classify(asked: ClassifyRequest, request: Request) -> Response:
-        model, texts = desk.model(asked.model, "classify"), desk.texts(asked.input)
+        model = desk.model(asked.model, "classify")
+        texts = desk.texts(model, asked.input)
         await desk.read(model, texts)
         found = await desk.done(model, model.task_steps(tasks.classified, texts, asked.threshold), request)
         return _list(model, [{"index": i, **each} for i, each in enumerate(found)])

@@ -10,12 +10,14 @@ import numpy as np
 
 from telos.batch import Piece
 from telos.config import override, read
+from telos.data.clean import cleaner
 from telos.errors import ConfigError, DataError
 from telos.evaluate.probe import features
-from telos.evaluate.texts import Judge, TextSettings, kinds_of, text_of
+from telos.evaluate.texts import Judge, TextSettings, kinds_of
 from telos.generate._base import begin
-from telos.generate._rows import Asked, Gap, OnText, Row
+from telos.generate._rows import Asked, Gap, OnText, Row, cleaned
 from telos.generate._settings import GenerateSettings
+from telos.measure import judge_of
 from telos.opened import Run, open_run
 from telos.serve import tasks
 from telos.serve.mail import Mail
@@ -58,6 +60,8 @@ class Served:
         self._lock = threading.Lock()
         """Around the vocabulary, which keeps count of what it was given."""
         recipe = self.run.recipe
+        self.clean = cleaner(recipe.data.clean, part=True)
+        """Makes a text, or a part of one, as those are that it was trained on."""
         self.window = recipe.train.window
         self._reach = 0 if "carries" in recipe.model.gives else self.window
         """Tokens that it sees at most while it writes; 0 for all."""
@@ -167,7 +171,7 @@ class Served:
             return begin(
                 self.run.network,
                 self.run.tokenizer,
-                prompts,
+                [cleaned(prompt, self.clean) for prompt in prompts],
                 settings,
                 seed=seed,
                 stream=stream,
@@ -200,7 +204,7 @@ class Served:
         told = []
         for text in texts:
             with self._lock:
-                given = text_of(text, self.run.tokenizer)
+                given = self._judge.text(text)
             found = yield from self._judge.token_steps(given, top)
             told.append(scored(text, given, found, self.run.tokenizer))
         return told
@@ -222,15 +226,7 @@ class Served:
 
     @cached_property
     def _judge(self) -> Judge:
-        run = self.run
-        return Judge(
-            run.network,
-            run.recipe.objective,
-            run.tokenizer,
-            TextSettings(batch=TOGETHER),
-            window=self.window,
-            gives=run.recipe.model.gives,
-        )
+        return judge_of(self.run, TextSettings(batch=TOGETHER))
 
 
 def given_tokens(row: Row) -> int:

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from telos.data import clean
+from telos.data.clean import cleaner
 from telos.errors import ConfigError, DataError
 from telos.evaluate.classification import Classified, measure, probabilities
 from telos.evaluate.few_shot import Item, prompt_of
 from telos.evaluate.texts import Judge
+from telos.measure import judge_of
 from telos.opened import Run
 
 __all__ = ["TEMPLATE", "Judged", "classify", "score_labelled"]
@@ -131,9 +132,7 @@ class _Said(NamedTuple):
 
 def _answers(run: Run, texts: Sequence[str], batch: int, asking: _Asking | None) -> _Said:
     """What the run says to texts (n, classes), which are cleaned as those it was trained on."""
-    steps = clean.steps(run.recipe.data.clean)
-    for step in steps:
-        texts = [step.does(text) for text in texts]
+    texts = [*map(cleaner(run.recipe.data.clean), texts)]
     if empty := [number for number, text in enumerate(texts, 1) if not text or text.isspace()]:
         raise DataError(f"text {empty[0]} of {len(texts)} is empty: there is nothing to judge.")
     if asking is not None:
@@ -154,14 +153,7 @@ def _answers(run: Run, texts: Sequence[str], batch: int, asking: _Asking | None)
 def _likeliest(run: Run, texts: Sequence[str], asking: _Asking) -> _Said:
     """−nats of each class's word after each text, as logits."""
     _check(asking)
-    recipe = run.recipe
-    judge = Judge(
-        run.network,
-        recipe.objective,
-        run.tokenizer,
-        window=recipe.train.window,
-        gives=recipe.model.gives,
-    )
+    judge = judge_of(run)
     form = f"{asking.template}\n"
     shown = [Item(text, asking.words[label]) for text, label in asking.examples]
     words = list(asking.words.values())

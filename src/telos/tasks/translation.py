@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from telos.data.clean import cleaner
 from telos.data.shards import Shards
 from telos.errors import ConfigError, DataError
 from telos.evaluate.translation import Quality, quality
@@ -59,7 +60,7 @@ def translate(
     """
     asked = _asked(run, n, overrides)
     settings = run.generate_settings(asked)
-    _check(run, texts)
+    texts = _read(run, texts)
     order = sorted((i for i, text in enumerate(texts) if text.strip()), key=lambda i: len(texts[i]))
     nothing = Translation(text="", score=0.0, finished=True)
     found: list[list[Translation]] = [[nothing] for _ in texts]
@@ -90,7 +91,7 @@ def picture(run: Run, texts: Sequence[str], path: Path, *, overrides: Iterable[s
     """
     if len(texts) != 1 or not texts[0].strip():
         raise ConfigError(f"a picture of attention is of one text, and there are {len(texts)}.")
-    _check(run, texts)
+    texts = _read(run, texts)
     (sample,) = run.generate(texts, _asked(run, 1, overrides))
     said = np.array(sample.ids, np.int64)
     found = alignment(run.network, run.recipe.objective, run.tokenizer, texts[0], said)
@@ -106,8 +107,8 @@ def _asked(run: Run, n: int, overrides: Iterable[str]) -> list[str]:
     return [*drawn, *beam, f"length={run.recipe.train.window}", *overrides, f"samples={n}"]
 
 
-def _check(run: Run, texts: Sequence[str]) -> None:
-    """Whether the run answers texts, and each of these is one that it can read whole."""
+def _read(run: Run, texts: Sequence[str]) -> list[str]:
+    """The texts, cleaned as those the run was trained on: it answers texts, and can read each whole."""
     objective = run.recipe.objective
     if not answers(run):
         raise ConfigError(
@@ -115,6 +116,7 @@ def _check(run: Run, texts: Sequence[str]) -> None:
             'Train on pairs: objective = "sequence_to_sequence", see docs/translation.md.'
         )
     longest = objective.cut(run.recipe.train.window).length
+    texts = [*map(cleaner(run.recipe.data.clean), texts)]
     for number, text in enumerate(texts, start=1):
         if len(text.encode()) > longest:  # no text has more tokens than bytes, but for what is put on
             tokens = len(run.tokenizer.encode(text))
@@ -123,6 +125,7 @@ def _check(run: Run, texts: Sequence[str]) -> None:
                     f"text {number} has {tokens:,} tokens, and the model reads {longest:,}: divide it, for "
                     "instance into its sentences."
                 )
+    return texts
 
 
 def answers(run: Run) -> bool:

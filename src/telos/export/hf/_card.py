@@ -49,12 +49,15 @@ def card(trained: Trained, name: str, architecture: Architecture, figures: Mappi
 
 def _said(trained: Trained) -> Iterator[str]:
     """Text and figures as the run's own files have them."""
-    splits = trained.about.get("card", {}).get("splits", {})
-    if splits:
+    about = trained.about.get("card", {})
+    if splits := about.get("splits"):
         yield from ("## Text", "", "| split | documents | bytes | tokens |", "|---|---|---|---|")
         for split, counts in splits.items():
             yield f"| {split} | {counts['documents']:,} | {counts['bytes']:,} | {counts['tokens']:,} |"
         yield ""
+        if steps := about.get("cleaning"):
+            yield f"It was cleaned: {', '.join(steps)}. Do the same to what you give the model."
+            yield ""
     rows = list(_figures(trained.about.get("evaluation", {}).get("test", {})))
     if rows:
         yield from ("## Figures on held-out text", "", "| figure | value |", "|---|---|")
